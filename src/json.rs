@@ -1,0 +1,661 @@
+//! A strict JSON reader and its encoder.
+//!
+//! The engine's decoder (Go's `encoding/json`) is lenient: keys match without regard to case, a repeated key merges,
+//! invalid UTF-8 is replaced. Two readers of one document are how guards are bypassed, so whatever could be read in
+//! two ways is refused here, and what goes to the engine is our own encoding of the tree that was judged.
+//!
+//! Numbers keep the literal they came with: a 64-bit integer must not pass through a float.
+
+use std::fmt;
+
+/// Objects and arrays may be nested this deep. The deepest body of the Engine API needs eight.
+const MAX_DEPTH: usize = 32;
+
+/// A JSON value.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Value {
+    /// `null`
+    Null,
+    /// `true` or `false`
+    Bool(bool),
+    /// A number, as the literal that was sent.
+    Number(Number),
+    /// A string.
+    String(String),
+    /// An array.
+    Array(Vec<Value>),
+    /// An object, in the order it was sent.
+    Object(Object),
+}
+
+/// The literal of a JSON number.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Number(String);
+
+/// An object: members in order, no key twice.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Object(Vec<(String, Value)>);
+
+/// Why a document is refused.
+#[derive(Debug, Clone, PartialEq)]
+pub struct JsonError {
+    /// Byte offset in the document.
+    pub at: usize,
+    /// What is wrong there.
+    pub what: String,
+}
+
+impl fmt::Display for JsonError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} at byte {}", self.what, self.at)
+    }
+}
+
+impl std::error::Error for JsonError {}
+
+/// Reads one document. Nothing but white space may follow it.
+///
+/// # Errors
+/// Anything that is not strict JSON in UTF-8, an object with the same key twice, nesting beyond 32 levels, a lone
+/// surrogate escape.
+pub fn parse(bytes: &[u8]) -> Result<Value, JsonError> {
+    let text = std::str::from_utf8(bytes)
+        .map_err(|e| JsonError { at: e.valid_up_to(), what: "the document is not valid UTF-8".to_owned() })?;
+    let mut reader = Reader { bytes: text.as_bytes(), text, at: 0, depth: 0 };
+    reader.space();
+    let value = reader.value()?;
+    reader.space();
+    match reader.peek() {
+        None => Ok(value),
+        Some(_) => Err(reader.error("something follows the document")),
+    }
+}
+
+/// Folds a key as Go's decoder does when it looks for a struct field: without regard to case, by Unicode's simple
+/// folding. Field names are ASCII, and only two other characters fold to ASCII letters.
+pub fn fold(key: &str) -> String {
+    key.chars()
+        .map(|c| match c {
+            'ſ' => 's',
+            '\u{212A}' => 'k',
+            c => c.to_ascii_lowercase(),
+        })
+        .collect()
+}
+
+impl Value {
+    /// Is this a value that says nothing: `null`, `false`, `0`, `""`, `[]`, `{}`?
+    pub fn is_empty(&self) -> bool {
+        match self {
+            Value::Null | Value::Bool(false) => true,
+            Value::Bool(true) => false,
+            Value::Number(n) => n.0 == "0" || n.0 == "0.0" || n.0 == "-0",
+            Value::String(s) => s.is_empty(),
+            Value::Array(a) => a.is_empty(),
+            Value::Object(o) => o.0.is_empty(),
+        }
+    }
+
+    /// The text of a string.
+    pub fn as_str(&self) -> Option<&str> {
+        match self {
+            Value::String(s) => Some(s),
+            _ => None,
+        }
+    }
+
+    /// The integer of a number that is one and fits.
+    pub fn as_i64(&self) -> Option<i64> {
+        match self {
+            Value::Number(n) => n.0.parse().ok(),
+            _ => None,
+        }
+    }
+
+    /// The value of a boolean.
+    pub fn as_bool(&self) -> Option<bool> {
+        match self {
+            Value::Bool(b) => Some(*b),
+            _ => None,
+        }
+    }
+
+    /// The items of an array.
+    pub fn as_array(&self) -> Option<&[Value]> {
+        match self {
+            Value::Array(a) => Some(a),
+            _ => None,
+        }
+    }
+
+    /// The items of an array.
+    pub fn as_array_mut(&mut self) -> Option<&mut Vec<Value>> {
+        match self {
+            Value::Array(a) => Some(a),
+            _ => None,
+        }
+    }
+
+    /// The members of an object.
+    pub fn as_object(&self) -> Option<&Object> {
+        match self {
+            Value::Object(o) => Some(o),
+            _ => None,
+        }
+    }
+
+    /// The members of an object.
+    pub fn as_object_mut(&mut self) -> Option<&mut Object> {
+        match self {
+            Value::Object(o) => Some(o),
+            _ => None,
+        }
+    }
+
+    /// Follows a path of object members.
+    pub fn at(&self, path: &[&str]) -> Option<&Value> {
+        path.iter().try_fold(self, |v, key| v.as_object()?.get(key))
+    }
+
+    /// A short form for messages: strings in backticks, long values cut.
+    pub fn shown(&self) -> String {
+        const LONG: usize = 120;
+        let mut text = match self {
+            Value::String(s) => s.clone(),
+            other => other.to_string(),
+        };
+        if text.chars().count() > LONG {
+            text = text.chars().take(LONG).chain("…".chars()).collect();
+        }
+        format!("`{text}`")
+    }
+}
+
+impl From<&str> for Value {
+    fn from(s: &str) -> Self {
+        Value::String(s.to_owned())
+    }
+}
+
+impl From<String> for Value {
+    fn from(s: String) -> Self {
+        Value::String(s)
+    }
+}
+
+impl From<bool> for Value {
+    fn from(b: bool) -> Self {
+        Value::Bool(b)
+    }
+}
+
+impl From<i64> for Value {
+    fn from(n: i64) -> Self {
+        Value::Number(Number(n.to_string()))
+    }
+}
+
+impl<V: Into<Value>> FromIterator<V> for Value {
+    fn from_iter<I: IntoIterator<Item = V>>(items: I) -> Self {
+        Value::Array(items.into_iter().map(Into::into).collect())
+    }
+}
+
+impl<K: Into<String>, const N: usize> From<[(K, Value); N]> for Value {
+    fn from(members: [(K, Value); N]) -> Self {
+        Value::Object(Object(members.into_iter().map(|(k, v)| (k.into(), v)).collect()))
+    }
+}
+
+impl Object {
+    /// An object without members.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The value of a key.
+    pub fn get(&self, key: &str) -> Option<&Value> {
+        self.0.iter().find(|(k, _)| k == key).map(|(_, v)| v)
+    }
+
+    /// The value of a key.
+    pub fn get_mut(&mut self, key: &str) -> Option<&mut Value> {
+        self.0.iter_mut().find(|(k, _)| k == key).map(|(_, v)| v)
+    }
+
+    /// The object under a key, made when it is absent or `null`.
+    pub fn entry_object(&mut self, key: &str) -> &mut Object {
+        let place = match self.0.iter().position(|(k, _)| k == key) {
+            Some(place) => place,
+            None => {
+                self.0.push((key.to_owned(), Value::Null));
+                self.0.len() - 1
+            }
+        };
+        #[expect(clippy::indexing_slicing, reason = "the place was found or made just above")]
+        let slot = &mut self.0[place].1;
+        if !matches!(slot, Value::Object(_)) {
+            *slot = Value::Object(Object::new());
+        }
+        match slot {
+            Value::Object(o) => o,
+            _ => unreachable!("made an object just above"),
+        }
+    }
+
+    /// Sets a key, replacing what was there.
+    pub fn set(&mut self, key: &str, value: impl Into<Value>) {
+        let value = value.into();
+        match self.get_mut(key) {
+            Some(slot) => *slot = value,
+            None => self.0.push((key.to_owned(), value)),
+        }
+    }
+
+    /// Takes a key out.
+    pub fn remove(&mut self, key: &str) -> Option<Value> {
+        let place = self.0.iter().position(|(k, _)| k == key)?;
+        Some(self.0.remove(place).1)
+    }
+
+    /// The members in order.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Value)> {
+        self.0.iter().map(|(k, v)| (k.as_str(), v))
+    }
+
+    /// The members in order.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (&str, &mut Value)> {
+        self.0.iter_mut().map(|(k, v)| (k.as_str(), v))
+    }
+
+    /// The number of members.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Has it no members?
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Keeps the members for which `keep` says so.
+    pub fn retain(&mut self, mut keep: impl FnMut(&str, &mut Value) -> bool) {
+        self.0.retain_mut(|(k, v)| keep(k, v));
+    }
+}
+
+impl IntoIterator for Object {
+    type Item = (String, Value);
+    type IntoIter = std::vec::IntoIter<(String, Value)>;
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
+    }
+}
+
+impl FromIterator<(String, Value)> for Object {
+    fn from_iter<I: IntoIterator<Item = (String, Value)>>(members: I) -> Self {
+        Object(members.into_iter().collect())
+    }
+}
+
+/// The encoding that is sent: compact, keys and strings escaped as JSON requires.
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Value::Null => f.write_str("null"),
+            Value::Bool(b) => write!(f, "{b}"),
+            Value::Number(n) => f.write_str(&n.0),
+            Value::String(s) => write_string(s, f),
+            Value::Array(items) => {
+                f.write_str("[")?;
+                for (i, item) in items.iter().enumerate() {
+                    if i > 0 {
+                        f.write_str(",")?;
+                    }
+                    item.fmt(f)?;
+                }
+                f.write_str("]")
+            }
+            Value::Object(o) => {
+                f.write_str("{")?;
+                for (i, (key, value)) in o.iter().enumerate() {
+                    if i > 0 {
+                        f.write_str(",")?;
+                    }
+                    write_string(key, f)?;
+                    f.write_str(":")?;
+                    value.fmt(f)?;
+                }
+                f.write_str("}")
+            }
+        }
+    }
+}
+
+fn write_string(s: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    f.write_str("\"")?;
+    let mut rest = s;
+    while let Some(at) = rest.find(|c: char| c == '"' || c == '\\' || c < ' ') {
+        let (plain, special) = rest.split_at(at);
+        f.write_str(plain)?;
+        let mut chars = special.chars();
+        match chars.next() {
+            Some('"') => f.write_str("\\\"")?,
+            Some('\\') => f.write_str("\\\\")?,
+            Some(c) => write!(f, "\\u{:04x}", u32::from(c))?,
+            None => {}
+        }
+        rest = chars.as_str();
+    }
+    f.write_str(rest)?;
+    f.write_str("\"")
+}
+
+struct Reader<'a> {
+    bytes: &'a [u8],
+    text: &'a str,
+    at: usize,
+    depth: usize,
+}
+
+impl Reader<'_> {
+    fn peek(&self) -> Option<u8> {
+        self.bytes.get(self.at).copied()
+    }
+
+    fn error(&self, what: &str) -> JsonError {
+        JsonError { at: self.at, what: what.to_owned() }
+    }
+
+    fn space(&mut self) {
+        while matches!(self.peek(), Some(b' ' | b'\t' | b'\n' | b'\r')) {
+            self.at += 1;
+        }
+    }
+
+    fn expect(&mut self, byte: u8, what: &str) -> Result<(), JsonError> {
+        if self.peek() == Some(byte) {
+            self.at += 1;
+            Ok(())
+        } else {
+            Err(self.error(what))
+        }
+    }
+
+    fn word(&mut self, word: &str, value: Value) -> Result<Value, JsonError> {
+        if self.bytes.get(self.at..).is_some_and(|rest| rest.starts_with(word.as_bytes())) {
+            self.at += word.len();
+            Ok(value)
+        } else {
+            Err(self.error("expected a JSON value"))
+        }
+    }
+
+    fn value(&mut self) -> Result<Value, JsonError> {
+        match self.peek() {
+            Some(b'{') => self.nested(Self::object),
+            Some(b'[') => self.nested(Self::array),
+            Some(b'"') => self.string().map(Value::String),
+            Some(b't') => self.word("true", Value::Bool(true)),
+            Some(b'f') => self.word("false", Value::Bool(false)),
+            Some(b'n') => self.word("null", Value::Null),
+            Some(b'-' | b'0'..=b'9') => self.number(),
+            Some(_) => Err(self.error("expected a JSON value")),
+            None => Err(self.error("the document ends too early")),
+        }
+    }
+
+    fn nested(&mut self, read: fn(&mut Self) -> Result<Value, JsonError>) -> Result<Value, JsonError> {
+        self.depth += 1;
+        if self.depth > MAX_DEPTH {
+            return Err(self.error("the document is nested too deeply"));
+        }
+        self.at += 1;
+        let value = read(self)?;
+        self.depth -= 1;
+        Ok(value)
+    }
+
+    fn object(&mut self) -> Result<Value, JsonError> {
+        let mut members: Vec<(String, Value)> = Vec::new();
+        // Small objects are searched; large ones (thousands of labels) would make that quadratic.
+        let mut seen = std::collections::HashSet::new();
+        self.space();
+        if self.peek() == Some(b'}') {
+            self.at += 1;
+            return Ok(Value::Object(Object(members)));
+        }
+        loop {
+            self.space();
+            let start = self.at;
+            let key = self.string()?;
+            let twice = if members.len() < 16 {
+                members.iter().any(|(k, _)| *k == key)
+            } else {
+                if seen.is_empty() {
+                    seen.extend(members.iter().map(|(k, _)| k.clone()));
+                }
+                !seen.insert(key.clone())
+            };
+            if twice {
+                return Err(JsonError { at: start, what: format!("the key `{key}` stands twice in one object") });
+            }
+            self.space();
+            self.expect(b':', "expected `:` after a key")?;
+            self.space();
+            let value = self.value()?;
+            members.push((key, value));
+            self.space();
+            match self.peek() {
+                Some(b',') => self.at += 1,
+                Some(b'}') => {
+                    self.at += 1;
+                    return Ok(Value::Object(Object(members)));
+                }
+                _ => return Err(self.error("expected `,` or `}` in an object")),
+            }
+        }
+    }
+
+    fn array(&mut self) -> Result<Value, JsonError> {
+        let mut items = Vec::new();
+        self.space();
+        if self.peek() == Some(b']') {
+            self.at += 1;
+            return Ok(Value::Array(items));
+        }
+        loop {
+            self.space();
+            items.push(self.value()?);
+            self.space();
+            match self.peek() {
+                Some(b',') => self.at += 1,
+                Some(b']') => {
+                    self.at += 1;
+                    return Ok(Value::Array(items));
+                }
+                _ => return Err(self.error("expected `,` or `]` in an array")),
+            }
+        }
+    }
+
+    fn number(&mut self) -> Result<Value, JsonError> {
+        let start = self.at;
+        if self.peek() == Some(b'-') {
+            self.at += 1;
+        }
+        match self.peek() {
+            Some(b'0') => self.at += 1,
+            Some(b'1'..=b'9') => self.digits()?,
+            _ => return Err(self.error("expected a digit")),
+        }
+        if self.peek() == Some(b'.') {
+            self.at += 1;
+            self.digits()?;
+        }
+        if matches!(self.peek(), Some(b'e' | b'E')) {
+            self.at += 1;
+            if matches!(self.peek(), Some(b'+' | b'-')) {
+                self.at += 1;
+            }
+            self.digits()?;
+        }
+        let literal = self.text.get(start..self.at).unwrap_or_default();
+        Ok(Value::Number(Number(literal.to_owned())))
+    }
+
+    fn digits(&mut self) -> Result<(), JsonError> {
+        let start = self.at;
+        while matches!(self.peek(), Some(b'0'..=b'9')) {
+            self.at += 1;
+        }
+        if self.at == start { Err(self.error("expected a digit")) } else { Ok(()) }
+    }
+
+    fn string(&mut self) -> Result<String, JsonError> {
+        self.expect(b'"', "expected a string")?;
+        let mut out = String::new();
+        loop {
+            let start = self.at;
+            while matches!(self.peek(), Some(b) if b != b'"' && b != b'\\' && b >= b' ') {
+                self.at += 1;
+            }
+            out.push_str(self.text.get(start..self.at).unwrap_or_default());
+            match self.peek() {
+                Some(b'"') => {
+                    self.at += 1;
+                    return Ok(out);
+                }
+                Some(b'\\') => {
+                    self.at += 1;
+                    out.push(self.escape()?);
+                }
+                Some(_) => return Err(self.error("a control character stands in a string")),
+                None => return Err(self.error("the document ends within a string")),
+            }
+        }
+    }
+
+    fn escape(&mut self) -> Result<char, JsonError> {
+        let c = match self.peek() {
+            Some(b'"') => '"',
+            Some(b'\\') => '\\',
+            Some(b'/') => '/',
+            Some(b'b') => '\u{8}',
+            Some(b'f') => '\u{c}',
+            Some(b'n') => '\n',
+            Some(b'r') => '\r',
+            Some(b't') => '\t',
+            Some(b'u') => {
+                self.at += 1;
+                return self.unicode_escape();
+            }
+            _ => return Err(self.error("an unknown escape stands in a string")),
+        };
+        self.at += 1;
+        Ok(c)
+    }
+
+    fn unicode_escape(&mut self) -> Result<char, JsonError> {
+        let first = self.hex4()?;
+        let code = if (0xD800..0xDC00).contains(&first) {
+            if self.peek() != Some(b'\\') || self.bytes.get(self.at + 1) != Some(&b'u') {
+                return Err(self.error("a lone surrogate stands in a string"));
+            }
+            self.at += 2;
+            let second = self.hex4()?;
+            if !(0xDC00..0xE000).contains(&second) {
+                return Err(self.error("a lone surrogate stands in a string"));
+            }
+            0x10000 + ((first - 0xD800) << 10) + (second - 0xDC00)
+        } else {
+            first
+        };
+        // What is left that is no character is a low surrogate on its own.
+        char::from_u32(code).ok_or_else(|| self.error("a lone surrogate stands in a string"))
+    }
+
+    fn hex4(&mut self) -> Result<u32, JsonError> {
+        let digits = self.bytes.get(self.at..self.at + 4).ok_or_else(|| self.error("expected four hex digits"))?;
+        let mut code = 0;
+        for digit in digits {
+            let value = char::from(*digit).to_digit(16).ok_or_else(|| self.error("expected four hex digits"))?;
+            code = code * 16 + value;
+        }
+        self.at += 4;
+        Ok(code)
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_read_is_written_again() {
+        for text in [
+            r#"{"a":[1,2.5,-3e10,9007199254740993],"b":null,"c":{"d":true,"e":false}}"#,
+            r#""quote \" backslash \\ newline \u000a snowman ☃""#,
+            r#"[]"#,
+            r#"{}"#,
+            r#"18446744073709551616"#,
+        ] {
+            assert_eq!(parse(text.as_bytes()).unwrap().to_string(), text);
+        }
+        assert_eq!(parse(br#" "\ud83d\ude00\/\n" "#).unwrap(), Value::String("😀/\n".to_owned()));
+    }
+
+    #[test]
+    fn whatever_could_be_read_in_two_ways_is_refused() {
+        for text in [
+            &br#"{"a":1,"a":2}"#[..],
+            br#"{"a":1} {"b":2}"#,
+            br#"{"a":1}x"#,
+            b"\xef\xbb\xbf{}",
+            b"\"\xff\"",
+            br#""\ud800""#,
+            br#""\ud800\u0041""#,
+            br#""\udc00""#,
+            br#""\x41""#,
+            b"\"\n\"",
+            b"01",
+            b"1.",
+            b"1e",
+            b"+1",
+            b"-",
+            b".5",
+            b"NaN",
+            b"[1,]",
+            b"{\"a\":1,}",
+            b"{a:1}",
+            b"[1 2]",
+            b"'a'",
+            b"",
+            b"tru",
+            b"/* */ {}",
+            b"\"\\u12\"",
+            b"\"abc",
+        ] {
+            assert!(parse(text).is_err(), "{}", String::from_utf8_lossy(text));
+        }
+        let deep = "[".repeat(33) + &"]".repeat(33);
+        assert!(parse(deep.as_bytes()).is_err());
+        let fine = "[".repeat(32) + &"]".repeat(32);
+        assert!(parse(fine.as_bytes()).is_ok());
+    }
+
+    #[test]
+    fn many_members_are_checked_for_duplicates_too() {
+        let body: String = (0..5000).map(|i| format!("\"k{i}\":1,")).collect();
+        assert!(parse(format!("{{{body}\"last\":1}}").as_bytes()).is_ok());
+        assert!(parse(format!("{{{body}\"k4321\":1}}").as_bytes()).is_err());
+    }
+
+    #[test]
+    fn keys_fold_as_in_go() {
+        assert_eq!(fold("HoſtConfig"), "hostconfig");
+        assert_eq!(fold("NetworKMode"), "networkmode");
+        assert_eq!(fold("É"), "É");
+    }
+}

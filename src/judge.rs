@@ -1,0 +1,85 @@
+//! The guards: from what is asked to a verdict. Pure but for the facts that they ask the `World` for.
+
+pub mod bodies;
+pub mod build;
+pub mod containers;
+pub mod exec;
+pub mod images;
+pub mod networks;
+pub mod system;
+pub mod volumes;
+
+use crate::json::Value;
+use crate::owner::Owner;
+use crate::permit::Verdict;
+use crate::policy::Policy;
+use crate::query::Query;
+use crate::route::{ApiVersion, Route};
+use crate::world::World;
+
+/// Who asks, and what they may do.
+#[derive(Debug)]
+pub struct Agent {
+    /// The owner of everything that is made.
+    pub owner: Owner,
+    /// The policy.
+    pub policy: Policy,
+}
+
+/// A request, read once.
+#[derive(Debug)]
+pub struct Ask {
+    /// The endpoint.
+    pub route: Route,
+    /// The version prefix that the client gave.
+    pub version: Option<ApiVersion>,
+    /// The known parameters.
+    pub query: Query,
+    /// The JSON body, on the routes that have one; an absent body is `None`.
+    pub body: Option<Value>,
+}
+
+/// What kind of body a route takes from the client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BodyKind {
+    /// None: whatever comes is read, must be empty or `null`/`{}`, and is dropped.
+    Empty,
+    /// A JSON document.
+    Json,
+    /// A stream.
+    Stream,
+}
+
+/// What kind of body a route takes.
+pub fn body_kind(route: &Route) -> BodyKind {
+    use crate::route::{Containers, Exec, Images, Networks, Volumes};
+    match route {
+        Route::Containers(Containers::ArchivePut(_)) | Route::Images(Images::Build | Images::Load) => BodyKind::Stream,
+        // `fromSrc=-` sends the file system; a pull sends nothing. The guard tells them apart by the query.
+        Route::Images(Images::Create) => BodyKind::Stream,
+        Route::Containers(Containers::Create | Containers::Update(_) | Containers::ExecCreate(_))
+        | Route::Exec(Exec::Start(_))
+        | Route::Images(Images::Commit)
+        | Route::Networks(Networks::Create | Networks::Connect(_) | Networks::Disconnect(_))
+        | Route::Volumes(Volumes::Create | Volumes::Update(_))
+        | Route::System(crate::route::System::Auth) => BodyKind::Json,
+        Route::System(_) | Route::Containers(_) | Route::Exec(_) | Route::Images(_) | Route::Networks(_)
+        | Route::Volumes(_) | Route::Lacking(_) => BodyKind::Empty,
+    }
+}
+
+/// Judges a request.
+///
+/// # Errors
+/// The refusal, with its reason.
+pub async fn judge(ask: Ask, agent: &Agent, world: &impl World) -> Verdict {
+    match ask.route.clone() {
+        Route::System(route) => system::judge(route, ask, agent).await,
+        Route::Lacking(route) => system::lacking(route),
+        Route::Containers(route) => containers::judge(route, ask, agent, world).await,
+        Route::Exec(route) => exec::judge(route, ask, agent, world).await,
+        Route::Images(route) => images::judge(route, ask, agent, world).await,
+        Route::Networks(route) => networks::judge(route, ask, agent, world).await,
+        Route::Volumes(route) => volumes::judge(route, ask, agent, world).await,
+    }
+}

@@ -1,0 +1,237 @@
+//! The only ticket to the engine: a request rebuilt from what was judged, with what has to happen around it.
+
+use crate::json::Value;
+use crate::query::Query;
+use crate::route::{ApiVersion, Route};
+use crate::world::Id;
+use hyper::{Method, StatusCode};
+
+/// What a judgement comes to.
+pub type Verdict = Result<Permit, crate::refusal::Refusal>;
+
+/// Leave to send a request to the engine. Guards make it; nothing else can be forwarded.
+#[must_use = "a permit that is not used is a request that was judged and dropped"]
+#[derive(Debug, Clone, PartialEq)]
+pub struct Permit {
+    /// What has to be done first, in order; if one fails the request is not sent.
+    pub before: Vec<Step>,
+    /// The request itself.
+    pub action: Action,
+    /// What has to be done when the engine has answered with success.
+    pub after: Vec<Step>,
+    /// How the engine's answer goes to the client.
+    pub answer: Answer,
+    /// Was the request changed beyond its encoding? For the audit: `allow` or `rewrite`.
+    pub rewritten: bool,
+}
+
+/// The request to the engine, or the answer that makes one needless.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Action {
+    /// Send this request.
+    Send(Request),
+    /// Do not ask the engine: answer this.
+    Answer(StatusCode, Value),
+}
+
+/// A request to the engine, rebuilt from parsed values.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Request {
+    /// The method.
+    pub method: Method,
+    /// The version prefix, if the client gave one.
+    pub version: Option<ApiVersion>,
+    /// The path without version prefix, every segment encoded.
+    pub path: String,
+    /// The query, of known parameters only.
+    pub query: Query,
+    /// The body.
+    pub payload: Payload,
+    /// Registry credentials go along on the routes that use them.
+    pub registry_auth: RegistryAuth,
+}
+
+/// Which of the client's registry headers go along.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RegistryAuth {
+    /// None.
+    None,
+    /// `X-Registry-Auth` (pull, push, create, distribution).
+    Auth,
+    /// `X-Registry-Config` (build).
+    Config,
+}
+
+/// The body of a request to the engine.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Payload {
+    /// None.
+    Empty,
+    /// Our encoding of the judged document.
+    Json(Value),
+    /// The client's stream as it comes (tar into a container).
+    Stream,
+    /// The build context, inspected as it passes.
+    Context(crate::judge::build::ContextRules),
+    /// An image archive, inspected before the engine sees its end.
+    Archive(crate::judge::images::ArchiveRules),
+}
+
+/// How the engine's answer goes to the client.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Answer {
+    /// As it is, streamed.
+    Pass,
+    /// A raw stream in both directions.
+    Hijack,
+    /// Filtered and edited on the way: only what `View` shows.
+    View(View),
+    /// The answer to a container's creation: its warnings are amended, its image is confirmed, its ID remembered.
+    Created {
+        /// More warnings for the client.
+        warnings: Vec<String>,
+        /// The image that was judged; the container must have been made from it.
+        image: Id,
+    },
+}
+
+/// What an answer shows, by its shape.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum View {
+    /// `GET /containers/json`: own containers.
+    ContainerList,
+    /// `GET /containers/{id}/json`.
+    Container,
+    /// `GET /images/json`: own and shared images.
+    ImageList,
+    /// `GET /images/{name}/json`.
+    Image,
+    /// `GET /images/{name}/history`.
+    ImageHistory,
+    /// `GET /networks`: own and built-in networks, own containers in them.
+    NetworkList,
+    /// `GET /networks/{id}`.
+    Network,
+    /// `GET /volumes`: own volumes.
+    VolumeList,
+    /// `GET /volumes/{name}`, and the answer to its creation.
+    Volume,
+    /// `GET /events`: own objects' events.
+    Events,
+    /// `GET /system/df`: own objects and shared images.
+    DiskUsage,
+    /// `GET /info`: known fields, own counts.
+    Info,
+}
+
+/// Something that is done around a request.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Step {
+    /// Create a volume that carries the owner label, if it does not exist.
+    CreateVolume {
+        /// Its name.
+        name: String,
+        /// Its options (none, but for the volume that stands for a bind root).
+        options: Vec<(String, String)>,
+        /// Its labels.
+        labels: Vec<(String, String)>,
+    },
+    /// Make a directory below a bind root where the engine's own bind would have made it.
+    MakeDirectory {
+        /// The bind root.
+        root: std::path::PathBuf,
+        /// The path below it.
+        below: std::path::PathBuf,
+    },
+    /// Check the binds of a container again, with whatever could swap them paused until the request is answered.
+    HoldBinds {
+        /// The container about to start.
+        container: Id,
+        /// Root and path below it of each bind.
+        binds: Vec<(std::path::PathBuf, std::path::PathBuf)>,
+    },
+    /// Stop the container first: a restart is a stop and a guarded start where binds are checked at each start.
+    Stop {
+        /// The container.
+        container: Id,
+        /// `t` and `signal`, as the client gave them.
+        query: Query,
+    },
+    /// Connect the container of `-container-join-network` to the network just made.
+    Join {
+        /// The container.
+        container: String,
+        /// Its alias there.
+        alias: Option<String>,
+    },
+    /// Disconnect the container of `-container-join-network` from the network about to be removed.
+    Leave {
+        /// The container.
+        container: String,
+        /// The network.
+        network: Id,
+    },
+    /// Remember that this owner brought an image.
+    Brought {
+        /// Its reference, where the request names it; else the answer does.
+        reference: Option<String>,
+    },
+    /// Remember that an exec belongs to a container (the answer has the exec's ID).
+    Exec {
+        /// The container.
+        container: Id,
+    },
+}
+
+impl Permit {
+    /// The route's own request with the parameters that were read, and an answer that passes as it is.
+    pub fn forward(route: &Route, version: Option<ApiVersion>, path: String, query: Query) -> Self {
+        Self {
+            before: Vec::new(),
+            action: Action::Send(Request {
+                method: route.method(),
+                version,
+                path,
+                query,
+                payload: Payload::Empty,
+                registry_auth: RegistryAuth::None,
+            }),
+            after: Vec::new(),
+            answer: Answer::Pass,
+            rewritten: false,
+        }
+    }
+
+    /// An answer of sockguard's own.
+    pub fn made(status: StatusCode, body: Value) -> Self {
+        Self {
+            before: Vec::new(),
+            action: Action::Answer(status, body),
+            after: Vec::new(),
+            answer: Answer::Pass,
+            rewritten: true,
+        }
+    }
+
+    /// The same with this body.
+    pub fn with(mut self, payload: Payload) -> Self {
+        if let Action::Send(request) = &mut self.action {
+            request.payload = payload;
+        }
+        self
+    }
+
+    /// The same with the client's registry credentials.
+    pub fn with_auth(mut self, auth: RegistryAuth) -> Self {
+        if let Action::Send(request) = &mut self.action {
+            request.registry_auth = auth;
+        }
+        self
+    }
+
+    /// The same with this treatment of the answer.
+    pub fn showing(mut self, answer: Answer) -> Self {
+        self.answer = answer;
+        self
+    }
+}

@@ -1,0 +1,201 @@
+//! The fields of JSON request bodies, each with an explicit treatment, and the pass over a document that applies it.
+//!
+//! After the pass a document holds known fields only, each once, under the name that the Engine API gives it, each of
+//! the shape that the engine reads; what the treatment leaves to a guard is looked at there.
+
+use crate::json::{self, Object, Value};
+use crate::refusal::Refusal;
+
+/// What becomes of a field.
+#[derive(Debug, Clone, Copy)]
+pub enum Treat {
+    /// Whatever it says stays within what the owner may do: forwarded when it has this shape.
+    Plain(Shape),
+    /// A guard judges it; the pass only sees to its shape.
+    Judged(Shape),
+    /// Only a silent value (`null`, `false`, `0`, `""`, `[]`, `{}`) is accepted, and dropped; `key` is what would allow it.
+    Silent(&'static str),
+    /// Only `null` is accepted, and dropped: here an empty list says something (`MaskedPaths: []` unmasks).
+    Null(&'static str),
+    /// Accepted and dropped whatever it is: the engine ignores it or fills it in itself.
+    Drop,
+    /// An object with fields of its own.
+    Object(&'static [Field]),
+    /// A list of objects with fields of their own.
+    Each(&'static [Field]),
+    /// An object whose keys are the client's, and whose values have fields of their own.
+    Map(&'static [Field]),
+}
+
+/// A field of an object.
+#[derive(Debug, Clone, Copy)]
+pub struct Field {
+    /// Its name in the Engine API.
+    pub name: &'static str,
+    /// What becomes of it.
+    pub treat: Treat,
+}
+
+/// A field and its treatment.
+pub const fn field(name: &'static str, treat: Treat) -> Field {
+    Field { name, treat }
+}
+
+/// The shapes of values. `null` is accepted everywhere and means absent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shape {
+    /// A string.
+    Text,
+    /// `true` or `false`.
+    Bool,
+    /// A 64-bit integer.
+    Int,
+    /// A list of strings.
+    Texts,
+    /// A list of 64-bit integers.
+    Ints,
+    /// A string or a list of strings (`Cmd`, `Entrypoint`).
+    Words,
+    /// An object of strings under keys of the client's (labels, options).
+    TextMap,
+    /// An object of empty objects under keys of the client's (`ExposedPorts`, `Volumes`).
+    Set,
+    /// An object of lists of `{HostIp, HostPort}` (`PortBindings`).
+    Ports,
+}
+
+/// Passes over a body.
+///
+/// # Errors
+/// A field that is not known and not silent, one that is there twice after the engine's key folding, a value of the
+/// wrong shape, a value that is not allowed.
+pub fn check(fields: &'static [Field], document: Value) -> Result<Object, Refusal> {
+    match document {
+        Value::Object(object) => object_pass(fields, object, ""),
+        other => Err(Refusal::malformed(format!("the body must be a JSON object, not {}", other.shown()))),
+    }
+}
+
+fn object_pass(fields: &'static [Field], object: Object, path: &str) -> Result<Object, Refusal> {
+    let mut out = Object::new();
+    let mut seen: Vec<&'static str> = Vec::new();
+    for (key, value) in object {
+        let folded = json::fold(&key);
+        let Some(field) = fields.iter().find(|f| json::fold(f.name) == folded) else {
+            if value.is_empty() {
+                continue;
+            }
+            return Err(Refusal::unknown(format!("{}{}", path, printable(&key))));
+        };
+        let name = format!("{path}{}", field.name);
+        if seen.contains(&field.name) {
+            return Err(Refusal::malformed(format!("{name} stands twice (the engine reads keys without regard to case)")));
+        }
+        seen.push(field.name);
+        if let Some(value) = value_pass(field.treat, value, &name)? {
+            out.set(field.name, value);
+        }
+    }
+    Ok(out)
+}
+
+fn value_pass(treat: Treat, value: Value, name: &str) -> Result<Option<Value>, Refusal> {
+    if value == Value::Null {
+        return Ok(None);
+    }
+    let wrong = |expected: &str, value: &Value| Refusal::malformed(format!("{name} must be {expected}, not {}", value.shown()));
+    Ok(match treat {
+        Treat::Plain(shape) | Treat::Judged(shape) => {
+            if let Err(expected) = shaped(shape, &value) {
+                return Err(wrong(expected, &value));
+            }
+            Some(value)
+        }
+        Treat::Silent(_) if value.is_empty() => None,
+        Treat::Silent(key) | Treat::Null(key) => return Err(Refusal::not_allowed(name, &value, key)),
+        Treat::Drop => None,
+        Treat::Object(fields) => match value {
+            Value::Object(object) => Some(Value::Object(object_pass(fields, object, &format!("{name}."))?)),
+            other => return Err(wrong("an object", &other)),
+        },
+        Treat::Each(fields) => match value {
+            Value::Array(items) => {
+                let mut out = Vec::with_capacity(items.len());
+                for (i, item) in items.into_iter().enumerate() {
+                    match item {
+                        Value::Object(object) => out.push(Value::Object(object_pass(fields, object, &format!("{name}[{i}]."))?)),
+                        other => return Err(wrong("a list of objects", &other)),
+                    }
+                }
+                Some(Value::Array(out))
+            }
+            other => return Err(wrong("a list", &other)),
+        },
+        Treat::Map(fields) => match value {
+            Value::Object(members) => {
+                let mut out = Object::new();
+                for (key, member) in members {
+                    let path = format!("{name}.{}.", printable(&key));
+                    let member = match member {
+                        Value::Object(object) => object_pass(fields, object, &path)?,
+                        Value::Null => Object::new(),
+                        other => return Err(wrong("an object of objects", &other)),
+                    };
+                    out.set(&key, Value::Object(member));
+                }
+                Some(Value::Object(out))
+            }
+            other => return Err(wrong("an object", &other)),
+        },
+    })
+}
+
+impl From<Object> for Value {
+    fn from(object: Object) -> Self {
+        Value::Object(object)
+    }
+}
+
+fn printable(key: &str) -> String {
+    key.chars().filter(|c| !c.is_control()).take(80).collect()
+}
+
+/// Has the value this shape? Else what was expected.
+fn shaped(shape: Shape, value: &Value) -> Result<(), &'static str> {
+    let texts = |items: &[Value]| items.iter().all(|item| item.as_str().is_some());
+    let fine = match (shape, value) {
+        (Shape::Text, Value::String(_)) | (Shape::Bool, Value::Bool(_)) => true,
+        (Shape::Int, Value::Number(_)) => value.as_i64().is_some(),
+        (Shape::Texts | Shape::Words, Value::Array(items)) => texts(items),
+        (Shape::Words, Value::String(_)) => true,
+        (Shape::Ints, Value::Array(items)) => items.iter().all(|item| item.as_i64().is_some()),
+        (Shape::TextMap, Value::Object(o)) => o.iter().all(|(_, v)| v.as_str().is_some()),
+        (Shape::Set, Value::Object(o)) => o.iter().all(|(_, v)| v.is_empty()),
+        (Shape::Ports, Value::Object(o)) => o.iter().all(|(_, v)| match v {
+            Value::Null => true,
+            Value::Array(items) => items.iter().all(|item| match item {
+                Value::Null => true,
+                Value::Object(binding) => {
+                    binding.iter().all(|(key, v)| matches!(key, "HostIp" | "HostPort") && (v.as_str().is_some() || *v == Value::Null))
+                }
+                _ => false,
+            }),
+            _ => false,
+        }),
+        _ => false,
+    };
+    if fine {
+        return Ok(());
+    }
+    Err(match shape {
+        Shape::Text => "a string",
+        Shape::Bool => "true or false",
+        Shape::Int => "a 64-bit integer",
+        Shape::Texts => "a list of strings",
+        Shape::Ints => "a list of integers",
+        Shape::Words => "a string or a list of strings",
+        Shape::TextMap => "an object of strings",
+        Shape::Set => "an object of empty objects",
+        Shape::Ports => "an object of lists of {HostIp, HostPort}",
+    })
+}

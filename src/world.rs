@@ -1,0 +1,162 @@
+//! What a judgement may ask about the engine's objects and the host's paths. The engine answers it in production, a
+//! case file in tests.
+
+use crate::owner::{OWNER_LABEL, Owner, Standing};
+use crate::refusal::Refusal;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// A full, immutable ID or, for volumes, a name.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Id(String);
+
+impl Id {
+    /// Wraps what the engine gave as an object's ID.
+    pub fn new(id: impl Into<String>) -> Self {
+        Self(id.into())
+    }
+
+    /// The ID.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Display for Id {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A container, as far as judgements need it. All of it is immutable.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Container {
+    /// Its full ID.
+    pub id: Id,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// An image.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Image {
+    /// Its full ID, with `sha256:`.
+    pub id: Id,
+    /// The labels of its config.
+    pub labels: BTreeMap<String, String>,
+    /// Has it a tag or a digest? Untagged images that nobody owns are steps of somebody's build, not shared images.
+    pub tagged: bool,
+    /// Did this owner bring it (pull, load, import), and nobody else since? (remembered, see promise 6)
+    pub brought: bool,
+    /// Its `ONBUILD` triggers.
+    pub on_build: Vec<String>,
+}
+
+/// A network.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Network {
+    /// Its full ID.
+    pub id: Id,
+    /// Its name.
+    pub name: String,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// A volume.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Volume {
+    /// Its name.
+    pub name: String,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// What is at a host path, seen without following a symbolic link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PathFact {
+    /// It is there, and no component below the root is a symbolic link.
+    Fine,
+    /// A component does not exist, and none before it is a symbolic link.
+    Missing,
+    /// A component below the root is a symbolic link.
+    Link,
+    /// The root itself cannot be seen from where sockguard runs.
+    Unseen,
+}
+
+/// The facts that a judgement may ask for. Answers come from the engine at the time of asking; only what can never
+/// change (the owner of a full ID) may be remembered.
+pub trait World {
+    /// A container by ID, name or unique ID prefix.
+    async fn container(&self, reference: &str) -> Result<Option<Container>, Refusal>;
+    /// An image by reference or ID.
+    async fn image(&self, reference: &str) -> Result<Option<Image>, Refusal>;
+    /// A network by ID, name or unique ID prefix.
+    async fn network(&self, reference: &str) -> Result<Option<Network>, Refusal>;
+    /// A volume by name.
+    async fn volume(&self, name: &str) -> Result<Option<Volume>, Refusal>;
+    /// The container that an exec runs in.
+    async fn exec(&self, id: &str) -> Result<Option<Id>, Refusal>;
+    /// The IDs of all images that carry this owner's label, newest first.
+    async fn own_images(&self, owner: &Owner) -> Result<Vec<Id>, Refusal>;
+    /// What is at `root`/`below`, without following a symbolic link below `root`.
+    async fn path(&self, root: &Path, below: &Path) -> PathFact;
+    /// The engine's API version, such as (1, 41).
+    async fn api_version(&self) -> Result<(u32, u32), Refusal>;
+    /// The guarded socket as the host sees it, and the paths under which the engine's own socket is known.
+    fn sockets(&self) -> Sockets;
+}
+
+/// The sockets that a bind may name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sockets {
+    /// The guarded socket's path on the host.
+    pub guarded: PathBuf,
+    /// The engine's socket, by each path it is known under.
+    pub engine: Vec<PathBuf>,
+}
+
+impl Container {
+    /// How it stands to `me`. One that nobody owns is not for agents.
+    pub fn standing(&self, me: &Owner) -> Standing {
+        owned(&self.labels, me, Standing::Foreign)
+    }
+}
+
+impl Image {
+    /// How it stands to `me`. One that nobody owns is shared if it has a name.
+    pub fn standing(&self, me: &Owner) -> Standing {
+        let unowned = match (self.brought, self.tagged) {
+            (true, _) | (false, true) => Standing::Shared,
+            (false, false) => Standing::Foreign,
+        };
+        owned(&self.labels, me, unowned)
+    }
+}
+
+impl Network {
+    /// How it stands to `me`. The built-in ones are shared; others that nobody owns are not for agents.
+    pub fn standing(&self, me: &Owner) -> Standing {
+        let unowned = match self.name.as_str() {
+            "bridge" | "host" | "none" => Standing::Shared,
+            _ => Standing::Foreign,
+        };
+        owned(&self.labels, me, unowned)
+    }
+}
+
+impl Volume {
+    /// How it stands to `me`. One that nobody owns is not for agents, unless the policy shares it by name.
+    pub fn standing(&self, me: &Owner) -> Standing {
+        owned(&self.labels, me, Standing::Foreign)
+    }
+}
+
+fn owned(labels: &BTreeMap<String, String>, me: &Owner, unowned: Standing) -> Standing {
+    match labels.get(OWNER_LABEL) {
+        Some(owner) if owner == me.as_str() => Standing::Own,
+        Some(_) => Standing::Foreign,
+        None => unowned,
+    }
+}
