@@ -12,6 +12,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 import harness  # noqa: E402
+import parity  # noqa: E402
 
 
 def pytest_configure(config):
@@ -26,6 +27,28 @@ def engine():
     engine = harness.Engine()
     yield engine
     engine.stop()
+
+
+@pytest.fixture(scope="session")
+def plain_engine():
+    """An engine without a guard, to compare with."""
+    engine = harness.Engine()
+    yield engine
+    engine.stop()
+
+
+@pytest.fixture(scope="module")
+def sides(engine, plain_engine, tmp_path_factory):
+    """The same commands directly and guarded: see parity.py. Binds of each side's directory are allowed."""
+    engine.wipe()
+    plain_engine.wipe()
+    direct = parity.Side(plain_engine, plain_engine.socket, tmp_path_factory.mktemp("direct"))
+    work = tmp_path_factory.mktemp("guarded")
+    guard = harness.Guard(engine, flags=["--allow-bind", work])
+    yield direct, parity.Side(engine, guard.socket, work)
+    guard.close()
+    engine.wipe()
+    plain_engine.wipe()
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ Environment:
 from __future__ import annotations
 
 import atexit
+import functools
 import io
 import json
 import os
@@ -22,7 +23,6 @@ import shutil
 import signal
 import socket as sockets
 import subprocess
-import sys
 import tarfile
 import tempfile
 import time
@@ -71,6 +71,14 @@ def _sweep_leftovers():
             if time.time() - root.stat().st_mtime > 5:
                 shutil.rmtree(root, ignore_errors=True)
                 _remove_cgroups(root.name)
+
+
+def own_directory(stem=""):
+    """A new directory that goes when the tests end."""
+    directory = Path(tempfile.mkdtemp(prefix=PREFIX + stem))
+    (directory / "owner").write_text(str(os.getpid()))
+    atexit.register(shutil.rmtree, directory, True)
+    return directory
 
 
 def _remove_cgroups(name):
@@ -205,7 +213,7 @@ class Engine:
     # --- images, made here: no registry can be reached
 
     def _base_images(self):
-        self.image("busybox:latest")
+        self.base_id = self.image("busybox:latest")
 
     def image(self, name, files=None, changes=()):
         """Makes an image from busybox and `files` ({path: bytes or str})."""
@@ -246,27 +254,27 @@ class Engine:
         return done.returncode == 0
 
     def wipe(self):
-        """Removes every container, network, volume and image but the base image, and the build cache."""
-        def names(*command):
-            return docker(self.socket, *command)[1].split()
-        for removal, found in (
-            (("rm", "-f", "-v"), names("ps", "-aq")),
-            (("network", "rm"), names("network", "ls", "-q", "--filter", "type=custom")),
-            (("volume", "rm", "-f"), names("volume", "ls", "-q")),
-        ):
-            if found:
-                docker(self.socket, *removal, *found)
-        keep = docker(self.socket, "image", "inspect", "-f", "{{.Id}}", "busybox:latest")[1].strip()
-        if not keep:
-            docker(self.socket, "image", "rm", "-f", "busybox:latest")
+        """Removes every container, network, volume and image but the base image."""
+        def each(path, key=None):
+            found = raw(self.socket, "GET", path).json()
+            return (found[key] if key else found) or []
+        for container in each("/containers/json?all=1"):
+            raw(self.socket, "DELETE", f"/containers/{container['Id']}?force=1&v=1")
+        for network in each("/networks"):
+            if network["Name"] not in ("bridge", "host", "none"):
+                raw(self.socket, "DELETE", f"/networks/{network['Id']}")
+        for volume in each("/volumes", "Volumes"):
+            raw(self.socket, "DELETE", f"/volumes/{volume['Name']}?force=1")
+        base = raw(self.socket, "GET", "/images/busybox:latest/json")
+        if base.status != 200 or base.json()["Id"] != self.base_id:
+            raw(self.socket, "DELETE", "/images/busybox:latest?force=1")
             self._base_images()
-            keep = docker(self.socket, "image", "inspect", "-f", "{{.Id}}", "busybox:latest")[1].strip()
-        for name in names("images", "--format", "{{.Repository}}:{{.Tag}}"):
-            if name != "busybox:latest" and "<none>" not in name:
-                docker(self.socket, "rmi", "-f", "--no-prune", name)
-        others = {i for i in names("images", "-aq", "--no-trunc") if i != keep}
-        if others:
-            docker(self.socket, "rmi", "-f", *others)
+        images = [image for image in each("/images/json?all=1") if image["Id"] != self.base_id]
+        for tag in [tag for image in each("/images/json") for tag in image["RepoTags"] or []]:
+            if tag not in ("busybox:latest", "<none>:<none>"):
+                raw(self.socket, "DELETE", f"/images/{tag}?force=1&noprune=1")
+        for image in images:
+            raw(self.socket, "DELETE", f"/images/{image['Id']}?force=1")
 
 
 def _only_child(pid):
@@ -343,8 +351,7 @@ class Guard:
         self.flags = list(flags)
         self.env = env or {}
         self.cwd = cwd
-        self.dir = Path(tempfile.mkdtemp(prefix=PREFIX + "guard-"))
-        (self.dir / "owner").write_text(str(os.getpid()))
+        self.dir = own_directory("guard-")
         self.socket = str(self.dir / "guard.sock")
         self.process = None
         atexit.register(self.close)
@@ -633,20 +640,18 @@ def create(socket, image="busybox", name=None, timeout=20.0, **body):
 
 # --- the real clients ------------------------------------------------------------------------
 
-_config_dir = None
+@functools.cache
+def _client_config():
+    return own_directory("config-")
 
 
 def client_env(socket):
     """An environment in which docker and compose know nothing but this socket."""
-    global _config_dir
-    if _config_dir is None:
-        _config_dir = tempfile.mkdtemp(prefix=PREFIX + "config-")
-        (Path(_config_dir) / "owner").write_text(str(os.getpid()))
-        atexit.register(shutil.rmtree, _config_dir, True)
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("DOCKER_", "COMPOSE_", "BUILDX_"))}
     return {
-        **environment, "DOCKER_HOST": f"unix://{socket}", "DOCKER_CONFIG": _config_dir, "HOME": _config_dir,
-        "DOCKER_BUILDKIT": "0", "COMPOSE_BAKE": "false", "LC_ALL": "C.UTF-8", "TERM": "xterm", "NO_COLOR": "1",
+        **environment, "DOCKER_HOST": f"unix://{socket}", "DOCKER_CONFIG": str(_client_config()),
+        "HOME": str(_client_config()), "DOCKER_BUILDKIT": "0", "COMPOSE_BAKE": "false", "LC_ALL": "C.UTF-8",
+        "TERM": "xterm", "NO_COLOR": "1",
     }
 
 
