@@ -65,15 +65,14 @@ async fn compare(plan: &Plan, size: u64) -> Result<bool> {
         targets.push(target.map_err(|why| Error::other(format!("{}: {why}", kind.name())))?);
     }
     let mut report = Report::default();
-    println!(
-        "{}, medians of {} rounds; rates and times as clients see them, CPU and memory of the proxy",
-        match plan.cores {
-            Cores::One => "all on one core",
-            Cores::All => "on all cores",
-        },
+    let cores = match plan.cores {
+        Cores::One => "all on one core",
+        Cores::All => "on all cores",
+    };
+    report.head(&format!(
+        "{cores}, medians of {} rounds; rates and times as clients see them, CPU and memory of the proxy",
         plan.rounds
-    );
-    report.head();
+    ));
     for case in cases::all()
         .iter()
         .filter(|case| case.name.contains(&plan.only))
@@ -110,7 +109,7 @@ async fn measure(plan: &Plan, case: &Case, targets: &[Target], report: &mut Repo
                 Ok(numbers) => add(&mut samples, target.kind, &numbers),
                 Err(why) => {
                     report.failure(case.name, target.kind, &why);
-                    eprint!("{}", target.process.said());
+                    report.said(&target.process.said());
                     failed.push(target.kind);
                 }
             }

@@ -1,6 +1,15 @@
 //! The table: absolute numbers, ratios, and the limits beside them.
 
+use std::io::Write;
+
 use crate::target::Kind;
+
+/// Prints a line. That nobody reads it must not keep the run from ending its processes.
+macro_rules! say {
+    ($($words:tt)*) => {{
+        let _ = writeln!(std::io::stdout(), $($words)*);
+    }};
+}
 
 /// Limits are for sockguard's number.
 #[derive(Clone, Copy)]
@@ -46,14 +55,18 @@ pub struct Report {
 }
 
 impl Report {
-    pub fn head(&self) {
+    pub fn head(&self, about: &str) {
+        say!("{about}");
         let kinds: String = Kind::ALL
             .iter()
             .map(|kind| format!("{:>11}", kind.name()))
             .collect();
-        println!(
+        say!(
             "{:<31}{:<13}{kinds}{:>9}{:>9}  limit",
-            "", "", "× direct", "× relay"
+            "",
+            "",
+            "× direct",
+            "× relay"
         );
     }
 
@@ -86,7 +99,7 @@ impl Report {
                 Some(true) => "ok",
                 Some(false) => "OVER",
             };
-            println!(
+            say!(
                 "{title:<31}{:<13}{numbers}{:>9}{:>9}  {limit:<14} {mark}",
                 unit,
                 over_direct
@@ -107,19 +120,26 @@ impl Report {
 
     pub fn failure(&mut self, name: &str, kind: Kind, why: &std::io::Error) {
         let line = format!("{name}, {}: {why}", kind.name());
-        println!("FAILED  {line}");
+        say!("FAILED  {line}");
         self.failed.push(line);
+    }
+
+    /// What a process said last, to explain a failure.
+    pub fn said(&self, text: &str) {
+        for line in text.lines() {
+            say!("        {line}");
+        }
     }
 
     /// Whether everything ran; limits do not matter for that.
     pub fn end(&self) -> bool {
         let over = self.over.len();
-        println!("\n{} of {} limits held", self.held, self.held + over);
+        say!("\n{} of {} limits held", self.held, self.held + over);
         for name in &self.over {
-            println!("OVER    {name}");
+            say!("OVER    {name}");
         }
         for line in &self.failed {
-            println!("FAILED  {line}");
+            say!("FAILED  {line}");
         }
         self.failed.is_empty()
     }
