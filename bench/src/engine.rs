@@ -100,7 +100,7 @@ impl Engine {
             ("GET", ["info"]) => Answer::json(200, world.info.clone()),
             ("GET", ["containers", "json"]) => Answer::json(200, world.containers(limit(query))),
             ("POST", ["containers", "create"]) => Answer::json(201, self.create(body)),
-            ("GET", ["containers", _, "json"]) => Answer::json(200, world.container.clone()),
+            ("GET", ["containers", id, "json"]) => Answer::json(200, world.container(id)),
             ("GET", ["images", .., "json"]) => Answer::json(200, world.image.clone()),
             ("GET", ["networks"]) => Answer::json(200, world.networks.clone()),
             ("GET", ["networks", _]) => Answer::json(200, world.network.clone()),

@@ -14,7 +14,7 @@ const INSPECT: usize = 4096;
 pub struct World {
     pub version: Vec<u8>,
     pub info: Vec<u8>,
-    pub container: Vec<u8>,
+    container: String,
     pub image: Vec<u8>,
     pub network: Vec<u8>,
     pub networks: Vec<u8>,
@@ -48,7 +48,7 @@ impl World {
                 "CgroupVersion": "2", "OSType": "linux", "Architecture": "x86_64", "ServerVersion": "27.5.1",
                 "DockerRootDir": "/var/lib/docker", "Swarm": {"LocalNodeState": "inactive"}
             })),
-            container: text(&container()),
+            container: container().to_string(),
             image: text(&image()),
             networks: text(&json!([network])),
             network: text(&network),
@@ -56,6 +56,14 @@ impl World {
             volume: text(&volume),
             all: text(&Value::Array(entries.clone())),
             entries,
+        }
+    }
+
+    /// A container's inspection, whichever it is.
+    pub fn container(&self, id: &str) -> Vec<u8> {
+        match id.len() {
+            64 => self.container.replacen(CONTAINER, id, 1).into_bytes(),
+            _ => self.container.clone().into_bytes(),
         }
     }
 
@@ -88,11 +96,21 @@ fn entry(number: usize) -> Value {
         "Id": format!("{number:064x}"), "Names": [format!("/build-{number:04}")], "Image": "alpine:3.20",
         "ImageID": format!("sha256:{}", "5e".repeat(32)), "Command": "/bin/sh -c 'make test'", "Created": 1735689600,
         "Ports": [{"IP": "0.0.0.0", "PrivatePort": 8080, "PublicPort": 32768, "Type": "tcp"}],
-        "Labels": {"com.docker.compose.project": "build", OWNER_LABEL: OWNER, "padding": ""},
+        "Labels": labels(),
         "State": "running", "Status": "Up 5 minutes", "HostConfig": {"NetworkMode": "bridge"},
         "NetworkSettings": {"Networks": {"bridge": endpoint()}}, "Mounts": []
     });
     pad(value, "/Labels/padding", ENTRY)
+}
+
+/// As docker-compose sets them.
+fn labels() -> Value {
+    json!({
+        "com.docker.compose.config-hash": "0123456789abcdef", "com.docker.compose.container-number": "1",
+        "com.docker.compose.depends_on": "", "com.docker.compose.oneoff": "False",
+        "com.docker.compose.project": "build", "com.docker.compose.service": "tests", OWNER_LABEL: OWNER,
+        "padding": ""
+    })
 }
 
 fn endpoint() -> Value {
@@ -121,7 +139,7 @@ fn container() -> Value {
         "Config": {
             "Hostname": "c0ffee00c0ff", "User": "", "Tty": false, "OpenStdin": true, "Env": ["PATH=/usr/bin:/bin"],
             "Cmd": ["-c", "make test"], "Image": "alpine:3.20", "WorkingDir": "/w", "Entrypoint": ["/bin/sh"],
-            "Labels": {"com.docker.compose.project": "build", OWNER_LABEL: OWNER, "padding": ""}
+            "Labels": labels()
         },
         "NetworkSettings": {"Bridge": "", "Ports": {}, "Networks": {"bridge": endpoint()}}
     });
