@@ -59,7 +59,7 @@ SCENARIOS = {
     ],
     "exec in a stopped container": ["docker create --name c1 busybox", "docker exec c1 true"],
     "attach": [
-        "docker run -di --name c1 busybox sh -c 'read x; echo got $x; exit 5'", "echo hello | docker attach c1",
+        "docker run -di --name c1 busybox sh -c 'read x; echo got $x; sleep 0.2; exit 5'", "echo hello | docker attach c1",
         "docker attach c1", "docker attach nope",
     ],
     "attach at a terminal and detach": [
@@ -69,11 +69,12 @@ SCENARIOS = {
     # --- watching
     "logs": [
         "docker run --name c1 busybox sh -c 'for i in 1 2 3; do echo o$i; echo e$i >&2; sleep 0.05; done'",
-        "docker logs c1", "docker logs --tail 1 c1 2>/dev/null", "docker logs -t c1 2>/dev/null", "docker logs --since 1h c1",
+        "docker logs c1", "docker logs -t c1 2>/dev/null", "docker logs --since 1h c1",
         "docker logs --details c1 2>/dev/null", "docker logs --until 1h c1", "docker logs nope",
     ],
     "logs followed to the end": [
         "docker run -d --name c1 busybox sh -c 'for i in 1 2 3 4; do echo $i; sleep 0.2; done'", "docker logs -f c1",
+        "docker logs --tail 2 c1",
     ],
     "logs followed at a terminal": [
         "docker run -dt --name c1 busybox sh -c 'for i in 1 2; do echo $i; sleep 0.2; done'", "docker logs -f c1",
@@ -257,7 +258,7 @@ SCENARIOS = {
         "docker run --name c1 -v v1:/v -v /anon busybox true; docker network create n1; docker tag busybox a/keep:1",
         "printf 'FROM busybox\\nRUN echo 1\\n' | docker build -q -t a/p - > /dev/null; printf 'FROM busybox\\nRUN echo 2\\n' | docker build -q -t a/p - > /dev/null",
         "docker volume prune -f --filter label=x", "docker network prune -f --filter until=1h", "docker container prune -f --filter until=1h", "docker image prune -f --filter label=nope",
-        "docker container prune -f", "docker network prune -f", "docker volume prune -f", "docker image prune -f", "docker builder prune -f",
+        "docker container prune -f", "docker network prune -f", "docker volume prune -f | sort", "docker image prune -f | sort", "docker builder prune -f",
         "docker images | sort", "docker ps -aq", "docker volume ls -q | wc -l", "docker network ls -q | wc -l",
         "docker container prune -f; docker network prune -f; docker volume prune -f; docker image prune -f",
     ],
