@@ -38,7 +38,12 @@ impl Engine {
     ///
     /// # Errors
     /// As `send`; also an answer that is no JSON or exceeds the bound.
-    pub async fn call(&self, method: Method, path_and_query: &str, body: Option<&Value>) -> Result<(StatusCode, Value), Refusal> {
+    pub async fn call(
+        &self,
+        method: Method,
+        path_and_query: &str,
+        body: Option<&Value>,
+    ) -> Result<(StatusCode, Value), Refusal> {
         let _ = (method, path_and_query, body);
         Err(Refusal::Engine { message: format!("cannot reach the engine at {}", self.socket.display()) })
     }

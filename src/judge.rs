@@ -63,8 +63,13 @@ pub fn body_kind(route: &Route) -> BodyKind {
         | Route::Networks(Networks::Create | Networks::Connect(_) | Networks::Disconnect(_))
         | Route::Volumes(Volumes::Create | Volumes::Update(_))
         | Route::System(crate::route::System::Auth) => BodyKind::Json,
-        Route::System(_) | Route::Containers(_) | Route::Exec(_) | Route::Images(_) | Route::Networks(_)
-        | Route::Volumes(_) | Route::Lacking(_) => BodyKind::Empty,
+        Route::System(_)
+        | Route::Containers(_)
+        | Route::Exec(_)
+        | Route::Images(_)
+        | Route::Networks(_)
+        | Route::Volumes(_)
+        | Route::Lacking(_) => BodyKind::Empty,
     }
 }
 

@@ -20,9 +20,12 @@
 pub mod answer;
 pub mod audit;
 pub mod body;
+pub mod cli;
 pub mod engine;
 pub mod json;
 pub mod judge;
+pub mod listen;
+pub mod nearest;
 pub mod owner;
 pub mod permit;
 pub mod policy;

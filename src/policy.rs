@@ -328,3 +328,22 @@ grants!(Image, ImageOperation);
 grants!(Network, NetworkOperation);
 grants!(Volume, VolumeOperation);
 grants!(System, SystemOperation);
+
+const EMBEDDED: [(&str, &str); 1] = [("ci-agent", include_str!("../policies/ci-agent.toml"))];
+
+impl Policy {
+    /// The policy of this name, or in this file.
+    ///
+    /// # Errors
+    /// One line for each problem.
+    pub fn load(name_or_file: &str) -> Result<Self, Vec<String>> {
+        let embedded = EMBEDDED.iter().find(|(name, _)| *name == name_or_file).map(|(_, text)| (*text).to_owned());
+        let text = match embedded {
+            Some(text) => text,
+            None => std::fs::read_to_string(name_or_file).map_err(|e| vec![format!("{name_or_file}: {e}")])?,
+        };
+        let policy: Self = toml::from_str(&text).map_err(|e| vec![format!("{name_or_file}: {e}")])?;
+        let stem = std::path::Path::new(name_or_file).file_stem().unwrap_or_default();
+        Ok(Self { name: stem.to_string_lossy().into_owned(), ..policy })
+    }
+}

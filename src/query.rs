@@ -186,10 +186,18 @@ pub fn parameters(method: &Method, pattern: &str) -> &'static [(&'static str, Ki
         ("DELETE", "/volumes/{name}") => &[("force", Bool)],
         ("POST", "/volumes/prune") => &[("filters", Filters)],
         // Reads that are answered as by an engine that has none take what such an engine would.
-        ("GET", "/swarm") => {
-            &[("filters", Filters), ("status", Bool), ("insertDefaults", Bool), ("details", Bool), ("follow", Bool),
-              ("stdout", Bool), ("stderr", Bool), ("since", Text), ("timestamps", Bool), ("tail", Text)]
-        }
+        ("GET", "/swarm") => &[
+            ("filters", Filters),
+            ("status", Bool),
+            ("insertDefaults", Bool),
+            ("details", Bool),
+            ("follow", Bool),
+            ("stdout", Bool),
+            ("stderr", Bool),
+            ("since", Text),
+            ("timestamps", Bool),
+            ("tail", Text),
+        ],
         ("POST", "/swarm/leave") => &[("force", Bool)],
         ("GET", "/plugins") => &[("filters", Filters)],
         _ => &[],
@@ -231,9 +239,9 @@ pub fn parse(route: &Route, raw: Option<&str>) -> Result<Query, Refusal> {
             // A boolean that is there but empty is false, which differs from one that is absent (`stream` of stats).
             Kind::Bool => Param::Bool(boolean(&value)),
             _ if value.is_empty() => continue,
-            Kind::Int => Param::Int(
-                value.parse().map_err(|_| Refusal::malformed(format!("the query parameter `{name}` is no integer: `{}`", safe(&value))))?,
-            ),
+            Kind::Int => Param::Int(value.parse().map_err(|_| {
+                Refusal::malformed(format!("the query parameter `{name}` is no integer: `{}`", safe(&value)))
+            })?),
             Kind::Text | Kind::List => Param::Text(text(name, value)?),
             Kind::Filters => Param::Filters(filters(&value)?),
             Kind::Json => Param::Json(document(name, &value)?),
@@ -253,7 +261,8 @@ fn boolean(value: &str) -> bool {
 
 fn text(name: &str, value: String) -> Result<String, Refusal> {
     // `changes` holds Dockerfile instructions, which may go over lines.
-    if value.chars().any(|c| c.is_control() && !matches!(c, '\t' | '\n')) || (name != "changes" && value.contains('\n')) {
+    if value.chars().any(|c| c.is_control() && !matches!(c, '\t' | '\n')) || (name != "changes" && value.contains('\n'))
+    {
         return Err(Refusal::malformed(format!("the query parameter `{name}` has control characters")));
     }
     Ok(value)
@@ -264,7 +273,8 @@ fn safe(text: &str) -> String {
 }
 
 fn document(name: &str, value: &str) -> Result<Value, Refusal> {
-    json::parse(value.as_bytes()).map_err(|e| Refusal::malformed(format!("the query parameter `{name}` is no JSON document: {e}")))
+    json::parse(value.as_bytes())
+        .map_err(|e| Refusal::malformed(format!("the query parameter `{name}` is no JSON document: {e}")))
 }
 
 /// Reads `{"label":{"a=b":true}}` (what clients send today) and `{"label":["a=b"]}` (what they sent before API 1.22,
@@ -292,7 +302,13 @@ fn filters(value: &str) -> Result<Filters, Refusal> {
             // A value that is set to false is still a value to the engine.
             Value::Object(members) => members
                 .into_iter()
-                .map(|(value, on)| if on.as_bool().is_some() { Ok(value) } else { Err(bad("has a value that is neither true nor false")) })
+                .map(|(value, on)| {
+                    if on.as_bool().is_some() {
+                        Ok(value)
+                    } else {
+                        Err(bad("has a value that is neither true nor false"))
+                    }
+                })
                 .collect::<Result<_, _>>()?,
             Value::Bool(_) | Value::Number(_) => return Err(bad("has a key without a list of values")),
         };
@@ -437,7 +453,10 @@ mod tests {
     #[test]
     fn parameters_are_read_and_encoded_anew() {
         assert_eq!(read("GET /containers/json?all=True&limit=5&size=no").unwrap(), "all=1&limit=5&size=0");
-        assert_eq!(read("GET /containers/json?filters=%7B%22label%22%3A%5B%22a%3Db%22%5D%7D").unwrap(), read("GET /containers/json?filters=%7B%22label%22%3A%7B%22a%3Db%22%3Atrue%7D%7D").unwrap());
+        assert_eq!(
+            read("GET /containers/json?filters=%7B%22label%22%3A%5B%22a%3Db%22%5D%7D").unwrap(),
+            read("GET /containers/json?filters=%7B%22label%22%3A%7B%22a%3Db%22%3Atrue%7D%7D").unwrap()
+        );
         assert_eq!(read("GET /containers/json?filters=").unwrap(), "");
         assert_eq!(read("GET /containers/x/archive?path=/a+b%26c").unwrap(), "path=/a%20b%26c");
         assert_eq!(read("POST /build?t=a&t=b:1").unwrap(), "t=a&t=b:1");

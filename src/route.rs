@@ -181,10 +181,12 @@ pub struct Target {
 /// A path that could be read in more than one way (empty segments, dots, encoded slashes outside names), a version
 /// below 1.24, anything that is not an endpoint.
 pub fn parse(method: &Method, path: &str) -> Result<Target, Refusal> {
-    let rest = path.strip_prefix('/').ok_or_else(|| Refusal::malformed("the request's path does not begin with `/`"))?;
+    let rest =
+        path.strip_prefix('/').ok_or_else(|| Refusal::malformed("the request's path does not begin with `/`"))?;
     let (version, rest) = version_prefix(rest)?;
     let segments: Vec<&str> = rest.split('/').collect();
-    let route = decode(method, &segments)?.ok_or_else(|| Refusal::unknown(format!("the endpoint `{method} {}`", shown(path))))?;
+    let route = decode(method, &segments)?
+        .ok_or_else(|| Refusal::unknown(format!("the endpoint `{method} {}`", shown(path))))?;
     Ok(Target { version, route })
 }
 
@@ -334,7 +336,9 @@ fn images(verb: &str, segments: &[&str]) -> Result<Option<Images>, Refusal> {
         ("POST", ["build", "prune"]) => Images::BuildPrune,
         ("POST", ["build", "cancel"]) => Images::BuildCancel,
         ("POST", ["commit"]) => Images::Commit,
-        ("GET", ["distribution", reference @ .., "json"]) if !reference.is_empty() => Images::Distribution(image(reference)?),
+        ("GET", ["distribution", reference @ .., "json"]) if !reference.is_empty() => {
+            Images::Distribution(image(reference)?)
+        }
         ("GET", ["images", "json"]) => Images::List,
         ("GET", ["images", "search"]) => Images::Search,
         ("GET", ["images", "get"]) => Images::SaveMany,
@@ -416,7 +420,9 @@ fn lacking(method: &Method, segments: &[&str]) -> Result<Option<Lacking>, Refusa
         ("DELETE", ["configs", _]) => return write("/configs/{id}"),
         ("GET", ["plugins"]) => Lacking::PluginList,
         ("GET", ["plugins", "privileges"]) => return plugin("/plugins/privileges"),
-        ("GET", ["plugins", reference @ .., "json"]) if !reference.is_empty() => Lacking::PluginInspect(image(reference)?),
+        ("GET", ["plugins", reference @ .., "json"]) if !reference.is_empty() => {
+            Lacking::PluginInspect(image(reference)?)
+        }
         ("POST", ["plugins", "pull"]) => return plugin("/plugins/pull"),
         ("POST", ["plugins", "create"]) => return plugin("/plugins/create"),
         ("POST", ["plugins", .., "enable"]) => return plugin("/plugins/{name}/enable"),
@@ -466,7 +472,12 @@ pub fn percent_encode(text: &str, keep: &str, out: &mut String) {
             out.push(c);
         } else {
             out.push('%');
-            out.extend([byte >> 4, byte & 15].iter().filter_map(|d| char::from_digit(u32::from(*d), 16)).map(|c| c.to_ascii_uppercase()));
+            out.extend(
+                [byte >> 4, byte & 15]
+                    .iter()
+                    .filter_map(|d| char::from_digit(u32::from(*d), 16))
+                    .map(|c| c.to_ascii_uppercase()),
+            );
         }
     }
 }
@@ -546,7 +557,9 @@ impl Route {
             Route::Lacking(route) => match route {
                 Lacking::SwarmRead | Lacking::PluginList | Lacking::PluginInspect(_) | Lacking::Debug => Method::GET,
                 Lacking::SwarmLeave | Lacking::BuildKit(_) => Method::POST,
-                Lacking::SwarmWrite(method, _) | Lacking::PluginWrite(method, _) | Lacking::Checkpoint(method) => method.clone(),
+                Lacking::SwarmWrite(method, _) | Lacking::PluginWrite(method, _) | Lacking::Checkpoint(method) => {
+                    method.clone()
+                }
             },
         }
     }
@@ -585,7 +598,9 @@ impl Route {
                 Containers::AttachWebsocket(_) => "/containers/{id}/attach/ws",
                 Containers::Wait(_) => "/containers/{id}/wait",
                 Containers::Delete(_) => "/containers/{id}",
-                Containers::ArchiveStat(_) | Containers::ArchiveGet(_) | Containers::ArchivePut(_) => "/containers/{id}/archive",
+                Containers::ArchiveStat(_) | Containers::ArchiveGet(_) | Containers::ArchivePut(_) => {
+                    "/containers/{id}/archive"
+                }
                 Containers::ExecCreate(_) => "/containers/{id}/exec",
             },
             Route::Exec(route) => match route {
@@ -630,7 +645,9 @@ impl Route {
             Route::Lacking(route) => match route {
                 Lacking::SwarmRead => "/swarm",
                 Lacking::SwarmLeave => "/swarm/leave",
-                Lacking::SwarmWrite(_, pattern) | Lacking::PluginWrite(_, pattern) | Lacking::BuildKit(pattern) => pattern,
+                Lacking::SwarmWrite(_, pattern) | Lacking::PluginWrite(_, pattern) | Lacking::BuildKit(pattern) => {
+                    pattern
+                }
                 Lacking::PluginList => "/plugins",
                 Lacking::PluginInspect(_) => "/plugins/{name}/json",
                 Lacking::Checkpoint(_) => "/containers/{id}/checkpoints",
@@ -646,10 +663,29 @@ impl Route {
             Route::System(_) => None,
             Route::Containers(route) => match route {
                 C::List | C::Create | C::Prune => None,
-                C::Inspect(n) | C::Top(n) | C::Logs(n) | C::Changes(n) | C::Export(n) | C::Stats(n) | C::Resize(n)
-                | C::Start(n) | C::Stop(n) | C::Restart(n) | C::Kill(n) | C::Update(n) | C::Rename(n) | C::Pause(n)
-                | C::Unpause(n) | C::Attach(n) | C::AttachWebsocket(n) | C::Wait(n) | C::Delete(n) | C::ArchiveStat(n)
-                | C::ArchiveGet(n) | C::ArchivePut(n) | C::ExecCreate(n) => Some(n.as_str()),
+                C::Inspect(n)
+                | C::Top(n)
+                | C::Logs(n)
+                | C::Changes(n)
+                | C::Export(n)
+                | C::Stats(n)
+                | C::Resize(n)
+                | C::Start(n)
+                | C::Stop(n)
+                | C::Restart(n)
+                | C::Kill(n)
+                | C::Update(n)
+                | C::Rename(n)
+                | C::Pause(n)
+                | C::Unpause(n)
+                | C::Attach(n)
+                | C::AttachWebsocket(n)
+                | C::Wait(n)
+                | C::Delete(n)
+                | C::ArchiveStat(n)
+                | C::ArchiveGet(n)
+                | C::ArchivePut(n)
+                | C::ExecCreate(n) => Some(n.as_str()),
             },
             Route::Exec(Exec::Start(n) | Exec::Resize(n) | Exec::Inspect(n)) => Some(n.as_str()),
             Route::Images(route) => match route {
@@ -661,11 +697,21 @@ impl Route {
                 | Images::Delete(n)
                 | Images::Save(n)
                 | Images::Distribution(n) => Some(n.as_str()),
-                Images::List | Images::Build | Images::BuildPrune | Images::BuildCancel | Images::Create | Images::Search
-                | Images::Prune | Images::Commit | Images::SaveMany | Images::Load => None,
+                Images::List
+                | Images::Build
+                | Images::BuildPrune
+                | Images::BuildCancel
+                | Images::Create
+                | Images::Search
+                | Images::Prune
+                | Images::Commit
+                | Images::SaveMany
+                | Images::Load => None,
             },
             Route::Networks(route) => match route {
-                Networks::Inspect(n) | Networks::Connect(n) | Networks::Disconnect(n) | Networks::Delete(n) => Some(n.as_str()),
+                Networks::Inspect(n) | Networks::Connect(n) | Networks::Disconnect(n) | Networks::Delete(n) => {
+                    Some(n.as_str())
+                }
                 Networks::List | Networks::Create | Networks::Prune => None,
             },
             Route::Volumes(route) => match route {

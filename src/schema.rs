@@ -89,7 +89,9 @@ fn object_pass(fields: &'static [Field], object: Object, path: &str) -> Result<O
         };
         let name = format!("{path}{}", field.name);
         if seen.contains(&field.name) {
-            return Err(Refusal::malformed(format!("{name} stands twice (the engine reads keys without regard to case)")));
+            return Err(Refusal::malformed(format!(
+                "{name} stands twice (the engine reads keys without regard to case)"
+            )));
         }
         seen.push(field.name);
         if let Some(value) = value_pass(field.treat, value, &name)? {
@@ -103,7 +105,8 @@ fn value_pass(treat: Treat, value: Value, name: &str) -> Result<Option<Value>, R
     if value == Value::Null {
         return Ok(None);
     }
-    let wrong = |expected: &str, value: &Value| Refusal::malformed(format!("{name} must be {expected}, not {}", value.shown()));
+    let wrong =
+        |expected: &str, value: &Value| Refusal::malformed(format!("{name} must be {expected}, not {}", value.shown()));
     Ok(match treat {
         Treat::Plain(shape) | Treat::Judged(shape) => {
             if let Err(expected) = shaped(shape, &value) {
@@ -123,7 +126,9 @@ fn value_pass(treat: Treat, value: Value, name: &str) -> Result<Option<Value>, R
                 let mut out = Vec::with_capacity(items.len());
                 for (i, item) in items.into_iter().enumerate() {
                     match item {
-                        Value::Object(object) => out.push(Value::Object(object_pass(fields, object, &format!("{name}[{i}]."))?)),
+                        Value::Object(object) => {
+                            out.push(Value::Object(object_pass(fields, object, &format!("{name}[{i}]."))?))
+                        }
                         other => return Err(wrong("a list of objects", &other)),
                     }
                 }
@@ -175,9 +180,9 @@ fn shaped(shape: Shape, value: &Value) -> Result<(), &'static str> {
             Value::Null => true,
             Value::Array(items) => items.iter().all(|item| match item {
                 Value::Null => true,
-                Value::Object(binding) => {
-                    binding.iter().all(|(key, v)| matches!(key, "HostIp" | "HostPort") && (v.as_str().is_some() || *v == Value::Null))
-                }
+                Value::Object(binding) => binding.iter().all(|(key, v)| {
+                    matches!(key, "HostIp" | "HostPort") && (v.as_str().is_some() || *v == Value::Null)
+                }),
                 _ => false,
             }),
             _ => false,

@@ -1,0 +1,479 @@
+//! The command line: from words and environment to settings, before anything is done.
+
+pub mod flags;
+pub mod start;
+
+use crate::judge::Agent;
+use crate::listen::Permissions;
+use crate::owner::Owner;
+use crate::policy::{Access, BindRoot, Policy};
+use flags::{FLAGS, Given, Takes, Words};
+use std::ffi::OsString;
+use std::fmt::Write as _;
+use std::path::{Component, Path, PathBuf};
+
+/// The version, with the commit that it was built from.
+pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("SOCKGUARD_COMMIT"), ")");
+
+/// Where the engine's socket usually is.
+pub const USUAL_UPSTREAM: &str = "/var/run/docker.sock";
+
+/// What a command line asks for.
+#[derive(Debug)]
+pub enum Command {
+    /// To guard the engine.
+    Serve(Given),
+    /// To say what is wrong with the flags and the policy.
+    Check(Given),
+    /// To say whether guard and engine answer.
+    Health(Given),
+    /// To show the help.
+    Help,
+    /// To show the version.
+    Version,
+}
+
+/// Why sockguard stops, with its exit status.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Failure {
+    /// What `health` asks for is not so.
+    No(String),
+    /// The command line or the environment is wrong.
+    Usage(String),
+    /// The policy or a setting is wrong; one line for each problem.
+    Settings(Vec<String>),
+    /// The engine is needed at start and cannot be reached.
+    Engine(String),
+    /// The guarded socket cannot be created.
+    Socket(String),
+}
+
+impl Failure {
+    /// One problem with a setting.
+    pub fn setting(line: impl Into<String>) -> Self {
+        Self::Settings(vec![line.into()])
+    }
+
+    /// The exit status.
+    pub fn status(&self) -> u8 {
+        match self {
+            Self::No(_) => 1,
+            Self::Usage(_) | Self::Settings(_) => 2,
+            Self::Engine(_) => 3,
+            Self::Socket(_) => 4,
+        }
+    }
+
+    /// The lines for the terminal.
+    pub fn lines(&self) -> Vec<String> {
+        match self {
+            Self::No(line) | Self::Engine(line) | Self::Socket(line) => vec![format!("sockguard: {line}")],
+            Self::Usage(line) => {
+                vec![format!("sockguard: {line}"), "`sockguard -help` lists the commands and flags".to_owned()]
+            }
+            Self::Settings(lines) => lines.clone(),
+        }
+    }
+}
+
+/// How the log is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Lines for people.
+    Text,
+    /// JSON lines.
+    Json,
+}
+
+/// Everything that `serve` needs to know.
+#[derive(Debug)]
+pub struct Settings {
+    /// The guarded socket, as it was given: for messages.
+    pub filename: PathBuf,
+    /// Its absolute path.
+    pub socket: PathBuf,
+    /// Its path as the engine's host sees it.
+    pub socket_on_host: PathBuf,
+    /// Its mode and owner.
+    pub permissions: Permissions,
+    /// The engine's socket.
+    pub upstream: PathBuf,
+    /// Who asks, and what they may do.
+    pub agent: Agent,
+    /// How the log is written.
+    pub log_format: LogFormat,
+    /// Is more logged?
+    pub debug: bool,
+    /// What is worth knowing at start: settings that were guessed, or that people often get wrong.
+    pub notes: Vec<String>,
+}
+
+/// What the settings depend on besides the command line.
+#[derive(Debug)]
+pub struct Surroundings {
+    /// The process's ID.
+    pub pid: u32,
+    /// `DOCKER_HOST`.
+    pub docker_host: Option<String>,
+    /// Is the standard error stream a terminal?
+    pub terminal: bool,
+}
+
+/// Reads the command line and the environment.
+///
+/// # Errors
+/// `Failure::Usage`.
+pub fn command(
+    words: impl IntoIterator<Item = OsString>,
+    variable: impl Fn(&str) -> Option<String>,
+) -> Result<Command, Failure> {
+    let words: Vec<String> = words
+        .into_iter()
+        .map(|word| word.into_string().map_err(|word| Failure::Usage(format!("{word:?} is not valid UTF-8"))))
+        .collect::<Result<_, _>>()?;
+    let (name, words) = match words.split_first() {
+        Some((first, rest)) if !first.starts_with('-') => (first.as_str(), rest),
+        _ => ("serve", words.as_slice()),
+    };
+    let make: fn(Given) -> Command = match name {
+        "serve" => Command::Serve,
+        "check" => Command::Check,
+        "health" => Command::Health,
+        "help" => return Ok(Command::Help),
+        "version" => return Ok(Command::Version),
+        other => {
+            let hint = crate::nearest::nearest(other, ["serve", "check", "health"])
+                .map(|near| format!(" (did you mean `{near}`?)"))
+                .unwrap_or_default();
+            return Err(Failure::Usage(format!("unknown command `{other}`{hint}: there are serve, check and health")));
+        }
+    };
+    match flags::parse(words).map_err(Failure::Usage)? {
+        Words::Help => Ok(Command::Help),
+        Words::Version => Ok(Command::Version),
+        Words::Flags(mut given) => {
+            flags::from_environment(&mut given, variable).map_err(Failure::Usage)?;
+            Ok(make(given))
+        }
+    }
+}
+
+/// The help.
+pub fn help() -> String {
+    let mut text = String::from(
+        "sockguard guards the Docker Engine's socket for one program that is not trusted with the host.\n\n\
+         Usage:\n  \
+         sockguard [serve] [flags]   guard the engine\n  \
+         sockguard check [flags]     say what is wrong with the flags and the policy, and guard nothing\n  \
+         sockguard health [flags]    exit 0 when guard and engine answer\n  \
+         sockguard --version\n\n\
+         Flags, with one dash or two; each can also be set as SOCKGUARD_NAME in the environment:\n",
+    );
+    for flag in FLAGS {
+        let left = match flag.takes {
+            Takes::Switch => format!("-{}", flag.name),
+            Takes::Value(word) => format!("-{} {word}", flag.name),
+        };
+        // Writing to a string cannot fail.
+        let _ = if left.len() > 28 {
+            writeln!(text, "  {left}\n  {:30}{}", "", flag.help)
+        } else {
+            writeln!(text, "  {left:30}{}", flag.help)
+        };
+    }
+    text.push_str(
+        "\nExit status: 0 fine, 1 not healthy, 2 usage or configuration, 3 engine not reachable, 4 cannot create the socket.\n",
+    );
+    text
+}
+
+/// The guarded socket's path, for `health` and `serve` alike.
+///
+/// # Errors
+/// An empty path, or no current directory to start a relative one from.
+pub fn socket_path(given: &Given) -> Result<(PathBuf, PathBuf), Failure> {
+    let filename = PathBuf::from(given.get("filename").map_or("sockguard.sock", String::as_str));
+    if filename.as_os_str().is_empty() || filename.file_name().is_none() {
+        return Err(Failure::setting(format!("-filename: `{}` is no path of a file", filename.display())));
+    }
+    let absolute = std::path::absolute(&filename).map_err(|e| Failure::setting(format!("-filename: {e}")))?;
+    Ok((filename, absolute))
+}
+
+/// Makes settings of what was given. All problems are collected.
+///
+/// # Errors
+/// `Failure::Settings`.
+pub fn settings(given: &Given, around: &Surroundings) -> Result<Settings, Failure> {
+    let (filename, socket) = socket_path(given)?;
+    let mut problems = Vec::new();
+    let mut notes = Vec::new();
+    let text = |name: &str| given.get(name).map(String::as_str).filter(|value| !value.is_empty());
+    let on = |name: &str| given.get(name).is_some_and(|value| flags::boolean(value) == Ok(true));
+
+    let policy_name = text("policy").unwrap_or("ci-agent");
+    let mut policy = Policy::load(policy_name).unwrap_or_else(|found| {
+        problems.extend(found);
+        Policy::default()
+    });
+    let permissions = permissions(given, &mut problems, &mut notes);
+    let upstream = upstream(text("upstream-socket"), &socket, around, &mut problems, &mut notes);
+    let owner_name = text("owner-label").map_or_else(
+        || {
+            let name = format!("sockguard-pid-{}", around.pid);
+            notes.push(format!(
+                "the owner is {name}: what it makes is nobody's when this process ends (-owner-label keeps it)"
+            ));
+            name
+        },
+        str::to_owned,
+    );
+    let owner = Owner::new(&owner_name).map_err(|e| problems.push(format!("-owner-label: {e}"))).ok();
+
+    for path in text("allow-bind").into_iter().flat_map(|paths| paths.split(',')) {
+        match bind_root(path) {
+            Ok(root) => {
+                policy.bind.roots.retain(|old| old.path != root.path);
+                policy.bind.roots.push(root);
+            }
+            Err(problem) => problems.push(format!("-allow-bind: {problem}")),
+        }
+    }
+    for root in &policy.bind.roots {
+        if let Some(problem) = engine_below(&root.path, &upstream) {
+            problems.push(problem);
+        }
+    }
+    if on("unverified-binds") {
+        policy.bind.unverified_binds = true;
+    }
+    if given.contains_key("allow-host-mode-networking") {
+        policy.container.host_network = on("allow-host-mode-networking");
+    }
+    if given.contains_key("cgroup-parent") {
+        policy.container.cgroup_parent = text("cgroup-parent").map(str::to_owned);
+    }
+    if given.contains_key("user") {
+        policy.container.user = text("user").map(str::to_owned);
+    }
+    if given.contains_key("docker-link") {
+        policy.container.link = text("docker-link").map(str::to_owned);
+    }
+    if given.contains_key("container-join-network") {
+        policy.network.join_container = text("container-join-network").map(str::to_owned);
+    }
+    if given.contains_key("container-join-network-alias") {
+        policy.network.join_alias = text("container-join-network-alias").map(str::to_owned);
+    }
+    problems.extend(companions(&policy));
+
+    let socket_on_host = match text("socket-on-host").map(Path::new) {
+        None => socket.clone(),
+        Some(path) if normal(path) => path.to_owned(),
+        Some(path) => {
+            problems.push(format!("-socket-on-host: `{}` is not {NORMAL}", path.display()));
+            socket.clone()
+        }
+    };
+    let log_format = match text("log-format").unwrap_or("auto") {
+        "text" => LogFormat::Text,
+        "json" => LogFormat::Json,
+        "auto" if around.terminal => LogFormat::Text,
+        "auto" => LogFormat::Json,
+        other => {
+            problems.push(format!("-log-format: `{other}` is none of text, json and auto"));
+            LogFormat::Text
+        }
+    };
+    let debug = on("debug");
+    match owner {
+        Some(owner) if problems.is_empty() => {
+            let agent = Agent { owner, policy };
+            Ok(Settings { filename, socket, socket_on_host, permissions, upstream, agent, log_format, debug, notes })
+        }
+        _ => Err(Failure::Settings(problems)),
+    }
+}
+
+fn permissions(given: &Given, problems: &mut Vec<String>, notes: &mut Vec<String>) -> Permissions {
+    let mode_text = given.get("mode").map(String::as_str).filter(|text| !text.is_empty()).unwrap_or("0600");
+    let mode = match flags::integer(mode_text).map(u32::try_from) {
+        Ok(Ok(mode)) if mode <= 0o777 => mode,
+        Ok(_) => {
+            let hint = match u32::from_str_radix(mode_text, 8) {
+                Ok(mode) if mode <= 0o777 => format!(" (an octal number starts with a 0: did you mean 0{mode_text}?)"),
+                Ok(_) | Err(_) => String::new(),
+            };
+            problems.push(format!("-mode: `{mode_text}` is not within 0 and 0777{hint}"));
+            0o600
+        }
+        Err(e) => {
+            problems.push(format!("-mode: {e}: expected a number such as 0600"));
+            0o600
+        }
+    };
+    if mode & 0o002 != 0 {
+        notes.push(format!("mode {mode:04o} lets every user of this host use the guarded socket"));
+    }
+    let mut id = |name: &str| {
+        let text = given.get(name).map(String::as_str).filter(|text| !text.is_empty())?;
+        match flags::integer(text).map(|number| (number, u32::try_from(number))) {
+            Ok((-1, _)) => None,
+            // The highest is the system call's "leave it".
+            Ok((_, Ok(id))) if id != u32::MAX => Some(id),
+            Ok(_) | Err(_) => {
+                problems.push(format!("-{name}: `{text}` is no numeric ID (-1: that of the process)"));
+                None
+            }
+        }
+    };
+    Permissions { mode, uid: id("uid"), gid: id("gid") }
+}
+
+/// The engine's socket: as given, else the usual place, else `DOCKER_HOST`.
+fn upstream(
+    given: Option<&str>,
+    own: &Path,
+    around: &Surroundings,
+    problems: &mut Vec<String>,
+    notes: &mut Vec<String>,
+) -> PathBuf {
+    if let Some(given) = given {
+        let path = given.strip_prefix("unix://").unwrap_or(given);
+        if path.contains("://") {
+            problems.push(format!("-upstream-socket: `{given}` is no Unix socket: expected a path"));
+        } else if same_file(Path::new(path), own) {
+            problems.push(format!("-upstream-socket: `{given}` is the guarded socket itself"));
+        }
+        return PathBuf::from(path);
+    }
+    let usual = PathBuf::from(USUAL_UPSTREAM);
+    if usual.exists() && !same_file(&usual, own) {
+        return usual;
+    }
+    let from_docker_host = around.docker_host.as_deref().and_then(|host| host.strip_prefix("unix://"));
+    match from_docker_host.map(PathBuf::from) {
+        Some(path) if !same_file(&path, own) => {
+            notes.push(format!("{USUAL_UPSTREAM} does not exist: guarding the engine of DOCKER_HOST"));
+            path
+        }
+        Some(_) | None => {
+            if same_file(&usual, own) {
+                problems.push(format!(
+                    "-upstream-socket is needed: the guarded socket takes the engine's usual place, {USUAL_UPSTREAM}"
+                ));
+            }
+            usual
+        }
+    }
+}
+
+/// Do both paths lead to one file, or to one place where a file may be?
+fn same_file(a: &Path, b: &Path) -> bool {
+    canonical(a) == canonical(b)
+}
+
+/// The path without symbolic links, as far as it exists.
+fn canonical(path: &Path) -> PathBuf {
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    if let Ok(real) = absolute.canonicalize() {
+        return real;
+    }
+    match (absolute.parent(), absolute.file_name()) {
+        (Some(parent), Some(name)) => canonical(parent).join(name),
+        _ => absolute,
+    }
+}
+
+const NORMAL: &str = "an absolute path without `.`, `..`, `//` or a trailing slash";
+
+/// Is the path absolute and written in the one way that needs no interpretation?
+pub fn normal(path: &Path) -> bool {
+    let written: PathBuf = path.components().filter(|part| !matches!(part, Component::CurDir)).collect();
+    path.is_absolute()
+        && written.as_os_str() == path.as_os_str()
+        && path.components().all(|part| matches!(part, Component::RootDir | Component::Normal(_)))
+}
+
+/// Reads one path of `-allow-bind`.
+fn bind_root(text: &str) -> Result<BindRoot, String> {
+    let (path, access) = match text.rsplit_once(':') {
+        Some((path, "ro")) => (path, Access::Ro),
+        Some((path, "rw")) => (path, Access::Rw),
+        Some((_, mode)) if !mode.contains('/') => {
+            return Err(format!("`{text}`: expected `:ro` or `:rw` after the path"));
+        }
+        _ => (text, Access::Rw),
+    };
+    root_problem(path).map_or(Ok(BindRoot { path: PathBuf::from(path), access }), Err)
+}
+
+/// What is wrong with a bind root.
+pub fn root_problem(text: &str) -> Option<String> {
+    let path = Path::new(text);
+    if text == "/" {
+        return Some("`/` is the whole host: name the directories that containers may mount".to_owned());
+    }
+    if text.chars().any(char::is_control) {
+        return Some(format!("{text:?} has control characters"));
+    }
+    (!normal(path)).then(|| {
+        let hint = match normalised(path) {
+            Some(better) if path.is_absolute() => format!(" (did you mean {}?)", better.display()),
+            _ => String::new(),
+        };
+        format!("`{text}` is not {NORMAL}{hint}")
+    })
+}
+
+/// The normal form, unless it depends on what `..` leads to.
+fn normalised(path: &Path) -> Option<PathBuf> {
+    let steps = path.components().filter(|part| !matches!(part, Component::CurDir));
+    let better: PathBuf = steps.collect();
+    (normal(&better) && better != Path::new("/")).then_some(better)
+}
+
+/// A root above the engine's socket gives the engine away, read-only too: connecting needs no write access.
+fn engine_below(root: &Path, upstream: &Path) -> Option<String> {
+    let real_root = canonical(root);
+    let below = upstream.starts_with(root) || canonical(upstream).starts_with(real_root);
+    below.then(|| {
+        format!(
+            "bind root {}: the engine's socket {} lies below it, and a container that mounts it has the whole host",
+            root.display(),
+            upstream.display()
+        )
+    })
+}
+
+/// Settings that need each other or exclude each other, wherever they come from.
+fn companions(policy: &Policy) -> Vec<String> {
+    let mut problems = Vec::new();
+    let join = policy.network.join_container.as_deref();
+    if policy.container.link.is_some() && join.is_some() {
+        problems.push("-docker-link and -container-join-network exclude each other: give one".to_owned());
+    }
+    if policy.network.join_alias.is_some() && join.is_none() {
+        problems.push("-container-join-network-alias needs -container-join-network".to_owned());
+    }
+    if let Some(link) = policy.container.link.as_deref() {
+        let parts: Vec<&str> = link.split(':').collect();
+        if !(1..=2).contains(&parts.len()) || !parts.iter().all(|part| container_name(part)) {
+            problems.push(format!("-docker-link: `{link}` is not CONTAINER or CONTAINER:ALIAS"));
+        }
+    }
+    for (flag, name) in
+        [("container-join-network", join), ("container-join-network-alias", policy.network.join_alias.as_deref())]
+    {
+        if let Some(name) = name.filter(|name| !container_name(name)) {
+            problems.push(format!("-{flag}: `{name}` is no name or ID of a container"));
+        }
+    }
+    problems
+}
+
+/// Is this a name or an ID that the engine gives to containers?
+fn container_name(name: &str) -> bool {
+    name.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-'))
+}
