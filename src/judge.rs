@@ -1,10 +1,13 @@
 //! The guards: from what is asked to a verdict. Pure but for the facts that they ask the `World` for.
 
+pub mod binds;
 pub mod bodies;
 pub mod build;
 pub mod containers;
+pub mod create;
 pub mod exec;
 pub mod images;
+pub mod labels;
 pub mod networks;
 pub mod system;
 pub mod volumes;
@@ -79,7 +82,7 @@ pub fn body_kind(route: &Route) -> BodyKind {
 /// The refusal, with its reason.
 pub async fn judge(ask: Ask, agent: &Agent, world: &impl World) -> Verdict {
     match ask.route.clone() {
-        Route::System(route) => system::judge(route, ask, agent).await,
+        Route::System(route) => system::judge(route, ask, agent),
         Route::Lacking(route) => system::lacking(route),
         Route::Containers(route) => containers::judge(route, ask, agent, world).await,
         Route::Exec(route) => exec::judge(route, ask, agent, world).await,

@@ -92,6 +92,8 @@ pub enum Answer {
         warnings: Vec<String>,
         /// The image that was judged; the container must have been made from it.
         image: Id,
+        /// The named volumes that it mounts; they must still be the agent's to use.
+        volumes: Vec<String>,
     },
 }
 

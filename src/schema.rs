@@ -56,6 +56,8 @@ pub enum Shape {
     Ints,
     /// A string or a list of strings (`Cmd`, `Entrypoint`).
     Words,
+    /// A list of lists of strings.
+    TextLists,
     /// An object of strings under keys of the client's (labels, options).
     TextMap,
     /// An object of empty objects under keys of the client's (`ExposedPorts`, `Volumes`).
@@ -173,6 +175,7 @@ fn shaped(shape: Shape, value: &Value) -> Result<(), &'static str> {
         (Shape::Int, Value::Number(_)) => value.as_i64().is_some(),
         (Shape::Texts | Shape::Words, Value::Array(items)) => texts(items),
         (Shape::Words, Value::String(_)) => true,
+        (Shape::TextLists, Value::Array(items)) => items.iter().all(|item| item.as_array().is_some_and(texts)),
         (Shape::Ints, Value::Array(items)) => items.iter().all(|item| item.as_i64().is_some()),
         (Shape::TextMap, Value::Object(o)) => o.iter().all(|(_, v)| v.as_str().is_some()),
         (Shape::Set, Value::Object(o)) => o.iter().all(|(_, v)| v.is_empty()),
@@ -199,6 +202,7 @@ fn shaped(shape: Shape, value: &Value) -> Result<(), &'static str> {
         Shape::Texts => "a list of strings",
         Shape::Ints => "a list of integers",
         Shape::Words => "a string or a list of strings",
+        Shape::TextLists => "a list of lists of strings",
         Shape::TextMap => "an object of strings",
         Shape::Set => "an object of empty objects",
         Shape::Ports => "an object of lists of {HostIp, HostPort}",

@@ -48,6 +48,8 @@ pub struct Image {
     pub tagged: bool,
     /// Did this owner bring it (pull, load, import), and nobody else since? (remembered, see promise 6)
     pub brought: bool,
+    /// The paths that it declares as volumes.
+    pub volumes: Vec<String>,
     /// Its `ONBUILD` triggers.
     pub on_build: Vec<String>,
 }

@@ -1,12 +1,215 @@
-//! (to come)
-use super::{Agent, Ask};
-use crate::permit::Verdict;
-use crate::refusal::Refusal;
-use crate::route::Containers;
-use crate::world::World;
+//! Containers: own ones only. What a new one may be given is in `create.rs`.
 
-/// Judges a request.
-pub async fn judge(route: Containers, ask: Ask, agent: &Agent, world: &impl World) -> Verdict {
-    let _ = (route, ask, agent, world);
-    Err(Refusal::unknown("this endpoint"))
+use super::system::{known_filters, own_only};
+use super::{Agent, Ask, bodies, create, exec};
+use crate::json::{Object, Value};
+use crate::owner::Standing;
+use crate::permit::{Answer, Payload, Permit, Step, Verdict, View};
+use crate::policy::ContainerOperation as Operation;
+use crate::query::{Param, Query};
+use crate::refusal::Refusal;
+use crate::route::{Containers, Name};
+use crate::schema;
+use crate::world::{Container, World};
+
+/// Judges a request on containers.
+pub async fn judge(route: Containers, mut ask: Ask, agent: &Agent, world: &impl World) -> Verdict {
+    use Containers as C;
+    granted(operation(&route), agent)?;
+    match &route {
+        C::List => {
+            list_filters(&mut ask.query, agent, world).await?;
+            own_only(&mut ask.query, agent);
+            Ok(forward(ask, "/containers/json".to_owned()).showing(Answer::View(View::ContainerList)))
+        }
+        C::Create => create::judge(ask, agent, world).await,
+        C::Prune => {
+            known_filters(&ask.query, &["label", "label!", "until"])?;
+            own_only(&mut ask.query, agent);
+            Ok(forward(ask, "/containers/prune".to_owned()))
+        }
+        C::Inspect(name) => {
+            let permit = on(name, "json", ask, agent, world).await?;
+            Ok(permit.showing(Answer::View(View::Container)))
+        }
+        C::Top(name) => {
+            // The engine runs the host's `ps` with these words and shows the lines of the container's processes.
+            let fine = |c: char| c.is_ascii_alphanumeric() || " ,=:+_-%".contains(c);
+            if let Some(args) = ask.query.text("ps_args").filter(|args| !args.chars().all(fine)) {
+                return Err(Refusal::not_allowed("ps_args", &Value::from(args), ""));
+            }
+            on(name, "top", ask, agent, world).await
+        }
+        C::Logs(name) => on(name, "logs", ask, agent, world).await,
+        C::Changes(name) => on(name, "changes", ask, agent, world).await,
+        C::Export(name) => on(name, "export", ask, agent, world).await,
+        C::Stats(name) => on(name, "stats", ask, agent, world).await,
+        C::Resize(name) => on(name, "resize", ask, agent, world).await,
+        C::Stop(name) => on(name, "stop", ask, agent, world).await,
+        C::Kill(name) => on(name, "kill", ask, agent, world).await,
+        C::Pause(name) => on(name, "pause", ask, agent, world).await,
+        C::Unpause(name) => on(name, "unpause", ask, agent, world).await,
+        C::Wait(name) => on(name, "wait", ask, agent, world).await,
+        C::ArchiveStat(name) | C::ArchiveGet(name) => on(name, "archive", ask, agent, world).await,
+        C::ArchivePut(name) => Ok(on(name, "archive", ask, agent, world).await?.with(Payload::Stream)),
+        C::Attach(name) => Ok(on(name, "attach", ask, agent, world).await?.showing(Answer::Hijack)),
+        C::AttachWebsocket(name) => Ok(on(name, "attach/ws", ask, agent, world).await?.showing(Answer::Hijack)),
+        C::Rename(name) => {
+            if let Some(new) = ask.query.text("name") {
+                create::container_name("name", new)?;
+            }
+            on(name, "rename", ask, agent, world).await
+        }
+        C::Delete(name) => {
+            let container = own(name, agent, world).await?;
+            if ask.query.bool("link") {
+                return Err(Refusal::never("removing a link", &Value::Bool(true), "remove the container instead"));
+            }
+            Ok(forward(ask, format!("/containers/{}", container.id)))
+        }
+        C::Start(name) => {
+            let container = own(name, agent, world).await?;
+            let binds = create::checked_binds(&container);
+            let mut permit = forward(ask, format!("/containers/{}/start", container.id));
+            if !binds.is_empty() {
+                permit.before.push(Step::HoldBinds { container: container.id, binds });
+            }
+            Ok(permit)
+        }
+        C::Restart(name) => {
+            let container = own(name, agent, world).await?;
+            let binds = create::checked_binds(&container);
+            if binds.is_empty() {
+                return Ok(forward(ask, format!("/containers/{}/restart", container.id)));
+            }
+            // A restart is a stop and a start, between which the binds are looked at.
+            let mut permit = forward(ask, format!("/containers/{}/start", container.id));
+            if let crate::permit::Action::Send(request) = &mut permit.action {
+                permit.before.push(Step::Stop { container: container.id.clone(), query: std::mem::take(&mut request.query) });
+            }
+            permit.before.push(Step::HoldBinds { container: container.id, binds });
+            permit.rewritten = true;
+            Ok(permit)
+        }
+        C::Update(name) => {
+            let container = own(name, agent, world).await?;
+            let mut body = schema::check(bodies::CONTAINER_UPDATE, ask.body.take().unwrap_or(Value::Object(Object::new())))?;
+            if let Some(policy) = body.get_mut("RestartPolicy").and_then(Value::as_object_mut) {
+                create::restart_policy(policy)?;
+                if !create::checked_binds(&container).is_empty() && create::restarts(policy) {
+                    return Err(Refusal::never("RestartPolicy", &Value::Object(policy.clone()), create::NO_RESTART));
+                }
+            }
+            Ok(forward(ask, format!("/containers/{}/update", container.id)).with(Payload::Json(body.into())))
+        }
+        C::ExecCreate(name) => {
+            let container = own(name, agent, world).await?;
+            exec::create(&container, ask, agent)
+        }
+    }
 }
+
+fn operation(route: &Containers) -> Operation {
+    use Containers as C;
+    match route {
+        C::List | C::Inspect(_) | C::Top(_) | C::Changes(_) | C::Stats(_) => Operation::Read,
+        C::Logs(_) => Operation::Logs,
+        C::Create => Operation::Create,
+        C::Start(_) | C::Stop(_) | C::Restart(_) | C::Kill(_) | C::Update(_) | C::Rename(_) | C::Pause(_) | C::Unpause(_)
+        | C::Resize(_) | C::Wait(_) => Operation::Run,
+        C::Attach(_) | C::AttachWebsocket(_) => Operation::Attach,
+        C::ExecCreate(_) => Operation::Exec,
+        C::ArchiveStat(_) | C::ArchiveGet(_) | C::ArchivePut(_) => Operation::Copy,
+        C::Export(_) => Operation::Export,
+        C::Delete(_) | C::Prune => Operation::Remove,
+    }
+}
+
+fn granted(operation: Operation, agent: &Agent) -> Result<(), Refusal> {
+    let (what, key) = match operation {
+        Operation::Read => ("reading containers", "container.allow: \"read\""),
+        Operation::Logs => ("reading the output of containers", "container.allow: \"logs\""),
+        Operation::Create => ("creating containers", "container.allow: \"create\""),
+        Operation::Run => ("starting, stopping or changing containers", "container.allow: \"run\""),
+        Operation::Attach => ("attaching to containers", "container.allow: \"attach\""),
+        Operation::Exec => ("running a command in a container", "container.allow: \"exec\""),
+        Operation::Copy => ("copying files of containers", "container.allow: \"copy\""),
+        Operation::Export => ("exporting containers", "container.allow: \"export\""),
+        Operation::Remove => ("removing containers", "container.allow: \"remove\""),
+    };
+    if agent.policy.container.grants(operation) { Ok(()) } else { Err(Refusal::operation(what, key)) }
+}
+
+fn forward(ask: Ask, path: String) -> Permit {
+    Permit::forward(&ask.route, ask.version, path, ask.query)
+}
+
+async fn on(name: &Name, operation: &str, ask: Ask, agent: &Agent, world: &impl World) -> Verdict {
+    let container = own(name, agent, world).await?;
+    Ok(forward(ask, format!("/containers/{}/{operation}", container.id)))
+}
+
+async fn own(name: &Name, agent: &Agent, world: &impl World) -> Result<Container, Refusal> {
+    find(name.as_str(), agent, world).await?.ok_or_else(|| Refusal::absent(format!("No such container: {name}")))
+}
+
+/// The container, if it is the agent's.
+///
+/// # Errors
+/// When the engine cannot be asked.
+pub async fn find(reference: &str, agent: &Agent, world: &impl World) -> Result<Option<Container>, Refusal> {
+    let container = world.container(reference).await?;
+    Ok(container.filter(|container| container.standing(&agent.owner) == Standing::Own))
+}
+
+/// The own container that a field names.
+///
+/// # Errors
+/// A name of the wrong form; the engine's words for an absent container.
+pub async fn by_reference(field: &str, name: &str, agent: &Agent, world: &impl World) -> Result<Container, Refusal> {
+    let plain = name.strip_prefix('/').unwrap_or(name);
+    let fine = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
+    if plain.is_empty() || !plain.chars().all(fine) {
+        return Err(Refusal::malformed(format!("{field} names no container: {}", Value::from(name).shown())));
+    }
+    find(plain, agent, world).await?.ok_or_else(|| Refusal::absent(format!("No such container: {plain}")))
+}
+
+/// A link `CONTAINER[:ALIAS]` to an own container, by its ID.
+///
+/// # Errors
+/// As [`by_reference`].
+pub async fn pin_link(field: &str, link: &Value, agent: &Agent, world: &impl World) -> Result<String, Refusal> {
+    let text = link.as_str().unwrap_or_default();
+    let (name, alias) = text.split_once(':').unwrap_or((text, text));
+    let container = by_reference(field, name, agent, world).await?;
+    Ok(format!("{}:{}", container.id, alias.trim_start_matches('/')))
+}
+
+/// Filters that name other objects name own ones, or the answer of the engine would tell of foreign ones.
+async fn list_filters(query: &mut Query, agent: &Agent, world: &impl World) -> Result<(), Refusal> {
+    known_filters(
+        query,
+        &["ancestor", "annotation", "before", "exited", "expose", "health", "id", "is-task", "isolation", "label", "name",
+          "network", "publish", "since", "status", "volume"],
+    )?;
+    let mut filters = query.filters();
+    for key in ["before", "since"] {
+        let mut pinned = Vec::new();
+        for name in filters.values(key) {
+            pinned.push(by_reference(key, name, agent, world).await?.id.to_string());
+        }
+        if !pinned.is_empty() {
+            filters.set(key, pinned);
+            query.set("filters", Param::Filters(filters.clone()));
+        }
+    }
+    for key in ["before", "since"] {
+        if let Some(name) = query.text(key).map(str::to_owned) {
+            let id = by_reference(key, &name, agent, world).await?.id.to_string();
+            query.set(key, Param::Text(id));
+        }
+    }
+    Ok(())
+}
+

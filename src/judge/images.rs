@@ -14,3 +14,8 @@ pub async fn judge(route: Images, ask: Ask, agent: &Agent, world: &impl World) -
 /// What an image archive must keep to.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ArchiveRules {}
+
+/// The engine's words for an image that it does not have.
+pub fn absent_image(reference: &str) -> String {
+    format!("No such image: {reference}")
+}

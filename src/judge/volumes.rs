@@ -1,12 +1,154 @@
-//! (to come)
-use super::{Agent, Ask};
-use crate::permit::Verdict;
-use crate::refusal::Refusal;
-use crate::route::Volumes;
-use crate::world::World;
+//! Volumes: own ones only, of the `local` driver.
 
-/// Judges a request.
-pub async fn judge(route: Volumes, ask: Ask, agent: &Agent, world: &impl World) -> Verdict {
-    let _ = (route, ask, agent, world);
-    Err(Refusal::unknown("this endpoint"))
+use super::system::{known_filters, own_only};
+use super::{Agent, Ask, bodies, labels};
+use crate::json::{Object, Value};
+use crate::owner::Standing;
+use crate::permit::{Answer, Payload, Permit, Verdict, View};
+use crate::policy::{self, Access, VolumeOperation};
+use crate::refusal::Refusal;
+use crate::route::{Name, Volumes};
+use crate::schema;
+use crate::world::{Volume, World};
+use std::path::Path;
+
+/// Volumes that stand for bind roots; a client can neither make nor name one.
+pub const ROOT_PREFIX: &str = "sockguard-root-";
+
+/// Judges a request on volumes.
+pub async fn judge(route: Volumes, mut ask: Ask, agent: &Agent, world: &impl World) -> Verdict {
+    let granted = |operation, what: &str, key| {
+        if agent.policy.volume.grants(operation) { Ok(()) } else { Err(Refusal::operation(what, key)) }
+    };
+    let read = || granted(VolumeOperation::Read, "reading volumes", "volume.allow: \"read\"");
+    let remove = || granted(VolumeOperation::Remove, "removing volumes", "volume.allow: \"remove\"");
+    match &route {
+        Volumes::List => {
+            read()?;
+            known_filters(&ask.query, &["dangling", "driver", "label", "name"])?;
+            if agent.policy.volume.shared.is_empty() {
+                own_only(&mut ask.query, agent);
+            }
+            Ok(forward(ask, "/volumes".to_owned()).showing(Answer::View(View::VolumeList)))
+        }
+        Volumes::Create => {
+            granted(VolumeOperation::Create, "creating volumes", "volume.allow: \"create\"")?;
+            create(ask, agent, world).await
+        }
+        Volumes::Inspect(name) => {
+            read()?;
+            let volume = visible(name, agent, world).await?;
+            Ok(forward(ask, format!("/volumes/{}", volume.name)).showing(Answer::View(View::Volume)))
+        }
+        Volumes::Update(_) => {
+            Err(Refusal::operation("PUT /volumes/{name}", "").hint("only cluster volumes can be changed, and an agent's engine has none"))
+        }
+        Volumes::Delete(name) => {
+            remove()?;
+            let volume = visible(name, agent, world).await?;
+            if volume.standing(&agent.owner) != Standing::Own {
+                return Err(Refusal::never("removing the volume", &Value::from(name.as_str()), "volumes that nobody owns are shared by all"));
+            }
+            Ok(forward(ask, format!("/volumes/{}", volume.name)))
+        }
+        Volumes::Prune => {
+            remove()?;
+            known_filters(&ask.query, &["label", "label!", "all"])?;
+            own_only(&mut ask.query, agent);
+            Ok(forward(ask, "/volumes/prune".to_owned()))
+        }
+    }
+}
+
+fn forward(ask: Ask, path: String) -> Permit {
+    Permit::forward(&ask.route, ask.version, path, ask.query)
+}
+
+/// The volume, if the agent may see it.
+async fn visible(name: &Name, agent: &Agent, world: &impl World) -> Result<Volume, Refusal> {
+    let absent = || Refusal::absent(format!("get {name}: no such volume"));
+    let volume = world.volume(name.as_str()).await?.ok_or_else(absent)?;
+    if usable(&volume, agent) { Ok(volume) } else { Err(absent()) }
+}
+
+/// May a container of this agent mount the volume?
+pub fn usable(volume: &Volume, agent: &Agent) -> bool {
+    match volume.standing(&agent.owner) {
+        Standing::Own => true,
+        Standing::Foreign | Standing::Shared => {
+            !labels::reserved_any(&volume.labels) && policy::any(&agent.policy.volume.shared, &volume.name)
+        }
+    }
+}
+
+/// Checks a name that a volume is about to get, and says whether it is there already.
+///
+/// # Errors
+/// A name that belongs to somebody else: it cannot be had, since the engine's volumes have one name space.
+pub async fn claim(field: &str, name: &str, agent: &Agent, world: &impl World) -> Result<Option<Volume>, Refusal> {
+    let taken = |hint: &str| Err(Refusal::never(field, &Value::from(name), hint));
+    let fine = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
+    if name.len() < 2 || name.len() > 255 || !name.starts_with(|c: char| c.is_ascii_alphanumeric()) || !name.chars().all(fine) {
+        return Err(Refusal::malformed(format!(
+            "create {name}: \"{name}\" includes invalid characters for a local volume name, only \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed. If you intended to pass a host directory, use absolute path"
+        )));
+    }
+    if name.starts_with(ROOT_PREFIX) {
+        return taken("this name is sockguard's own");
+    }
+    match world.volume(name).await? {
+        Some(volume) if usable(&volume, agent) => Ok(Some(volume)),
+        Some(_) => taken("this volume name is not available, choose another"),
+        None => Ok(None),
+    }
+}
+
+async fn create(mut ask: Ask, agent: &Agent, world: &impl World) -> Verdict {
+    let mut body = schema::check(bodies::VOLUME_CREATE, ask.body.take().unwrap_or(Value::Object(Object::new())))?;
+    driver("Driver", body.get("Driver"), "DriverOpts", body.get("DriverOpts"), agent)?;
+    let name = body.get("Name").and_then(Value::as_str).unwrap_or_default();
+    if !name.is_empty() {
+        claim("Name", name, agent, world).await?;
+    }
+    labels::stamp(body.entry_object("Labels"), "Labels", agent)?;
+    let mut permit = forward(ask, "/volumes/create".to_owned()).with(Payload::Json(body.into())).showing(Answer::View(View::Volume));
+    permit.rewritten = true;
+    Ok(permit)
+}
+
+/// Checks driver and options of a volume: `local`, with options for tmpfs, or a bind of a whole bind root (its path is
+/// the operator's, so nothing in the agent's hands can lead it elsewhere).
+///
+/// # Errors
+/// Anything else.
+pub fn driver(driver_field: &str, driver: Option<&Value>, field: &str, options: Option<&Value>, agent: &Agent) -> Result<(), Refusal> {
+    if let Some(value) = driver.filter(|v| !matches!(v.as_str(), Some("" | "local"))) {
+        return Err(Refusal::never(driver_field, value, "only the `local` driver is served"));
+    }
+    let Some(options) = options.and_then(Value::as_object).filter(|o| !o.is_empty()) else { return Ok(()) };
+    let text = |key: &str| options.get(key).and_then(Value::as_str).unwrap_or_default();
+    if let Some((key, value)) = options.iter().find(|(key, _)| !matches!(*key, "type" | "o" | "device")) {
+        return Err(Refusal::not_allowed(format!("{field}.{key}"), value, ""));
+    }
+    let words: Vec<&str> = text("o").split(',').filter(|word| !word.is_empty()).collect();
+    if words.iter().any(|word| matches!(*word, "bind" | "rbind")) {
+        let root = agent.policy.bind.roots.iter().find(|root| root.path == Path::new(text("device")));
+        let simple = words.iter().all(|word| matches!(*word, "bind" | "rbind" | "rw" | "ro"));
+        return match root {
+            Some(root) if simple && (root.access == Access::Rw || words.contains(&"ro")) => Ok(()),
+            _ => Err(Refusal::not_allowed(format!("{field}.device"), &Value::from(text("device")), "bind.roots")
+                .hint("a volume with `o=bind` is a bind; name a path under a bind root in HostConfig.Binds instead")),
+        };
+    }
+    let tmpfs_word = |word: &&str| {
+        let name = word.split('=').next().unwrap_or_default();
+        matches!(name, "size" | "nr_inodes" | "nr_blocks" | "mode" | "uid" | "gid" | "noexec" | "nosuid" | "nodev" | "noatime" | "rw" | "ro")
+    };
+    if text("type") != "tmpfs" {
+        return Err(Refusal::not_allowed(format!("{field}.type"), &Value::from(text("type")), "").hint("only `tmpfs` is served"));
+    }
+    match words.iter().find(|word| !tmpfs_word(word)) {
+        Some(word) => Err(Refusal::not_allowed(format!("{field}.o"), &Value::from(*word), "").hint("not an option of tmpfs")),
+        None => Ok(()),
+    }
 }

@@ -1,0 +1,404 @@
+//! What a new container mounts: binds, volumes, images, tmpfs, under `HostConfig.Binds`, `HostConfig.Mounts` and
+//! `Volumes` alike.
+//!
+//! A bind names a host path. The engine follows symbolic links in it at every start, so a path that an agent can write
+//! below is never simply handed on (promise 8): where the engine mounts sub-paths of volumes, a bind below a root
+//! becomes one of a volume that stands for the root; elsewhere it is looked at now and again at each start.
+
+use super::volumes::{self, ROOT_PREFIX};
+use super::{Agent, labels};
+use crate::json::{self, Object, Value};
+use crate::owner::{OWNER_LABEL, ROOT_LABEL, Standing};
+use crate::permit::Step;
+use crate::policy::{Access, BindRoot, DockerSocket};
+use crate::refusal::Refusal;
+use crate::route::{ApiVersion, image_reference};
+use crate::world::{Image, PathFact, World};
+use std::path::{Path, PathBuf};
+
+/// The API version that brought sub-paths of volumes.
+const SUBPATHS: ApiVersion = ApiVersion(1, 45);
+
+/// What the mounts of a container come to, beside the changed body.
+#[derive(Debug, Default)]
+pub struct Mounts {
+    /// What has to be there before the container is made.
+    pub before: Vec<Step>,
+    /// Named volumes that it mounts; they must still be usable when it was made.
+    pub volumes: Vec<String>,
+    /// What the client asked for and what has to be looked at again, for the label; nothing where nothing was changed.
+    pub record: Option<Value>,
+    /// For the create answer's `Warnings`.
+    pub warnings: Vec<String>,
+    /// The least API version that the request must be sent with.
+    pub version: Option<ApiVersion>,
+    checked: Vec<(PathBuf, PathBuf)>,
+}
+
+/// A host path that a container asks for.
+struct Bind<'a> {
+    field: &'static str,
+    source: &'a str,
+    target: &'a str,
+    read_only: bool,
+    /// The engine makes what is missing (as it does for `HostConfig.Binds`).
+    create: bool,
+}
+
+/// What becomes of a bind.
+enum Placed {
+    /// It stays a bind, of this path.
+    Path(String),
+    /// It becomes a sub-path of the volume that stands for its root.
+    Subpath { volume: String, below: String },
+}
+
+/// Judges all mounts and rewrites them in place.
+///
+/// # Errors
+/// A mount that the policy does not grant.
+pub async fn judge(body: &mut Object, image: &Image, agent: &Agent, world: &impl World) -> Result<Mounts, Refusal> {
+    let mut out = Mounts::default();
+    let declared: Vec<String> = body.get("Volumes").and_then(Value::as_object).into_iter().flat_map(Object::iter).map(|(k, _)| k.to_owned()).collect();
+    let host = body.entry_object("HostConfig");
+    let asked_binds = host.get("Binds").cloned();
+    let asked_mounts = host.get("Mounts").cloned();
+    let binds = items(host.remove("Binds"));
+    let mounts = items(host.remove("Mounts"));
+    let mut kept_binds = Vec::new();
+    let mut kept_mounts = Vec::new();
+    let mut targets = Vec::new();
+
+    for bind in binds {
+        let text = bind.as_str().unwrap_or_default();
+        match split(text)? {
+            Form::Anonymous { target } => {
+                targets.push(clean_target(target));
+                kept_mounts.push(anonymous(target, agent));
+            }
+            Form::Volume { name, target } => {
+                targets.push(clean_target(target));
+                named_volume("HostConfig.Binds", name, agent, world, &mut out).await?;
+                kept_binds.push(bind);
+            }
+            Form::Path { source, target, options } => {
+                targets.push(clean_target(target));
+                let read_only = options.split(',').any(|word| word == "ro");
+                let asked = Bind { field: "HostConfig.Binds", source, target, read_only, create: true };
+                match place(&asked, agent, world, &mut out).await? {
+                    Placed::Path(path) if options.is_empty() => kept_binds.push(Value::from(format!("{path}:{target}"))),
+                    Placed::Path(path) => kept_binds.push(Value::from(format!("{path}:{target}:{options}"))),
+                    Placed::Subpath { volume, below } => kept_mounts.push(subpath(&asked, &volume, &below)),
+                }
+            }
+        }
+    }
+    for (i, mount) in mounts.into_iter().enumerate() {
+        let Value::Object(mut mount) = mount else { continue };
+        let target = text(&mount, "Target").to_owned();
+        targets.push(clean_target(&target));
+        match text(&mount, "Type") {
+            "bind" => {
+                let source = text(&mount, "Source").to_owned();
+                let options = mount.get("BindOptions").and_then(Value::as_object);
+                propagation(options.map(|o| text(o, "Propagation")).unwrap_or_default(), "HostConfig.Mounts[].BindOptions.Propagation")?;
+                let flag = |key| options.and_then(|o| o.get(key)).and_then(Value::as_bool) == Some(true);
+                let read_only = mount.get("ReadOnly").and_then(Value::as_bool) == Some(true);
+                let asked = Bind { field: "HostConfig.Mounts", source: &source, target: &target, read_only, create: flag("CreateMountpoint") };
+                match place(&asked, agent, world, &mut out).await? {
+                    Placed::Path(path) => {
+                        mount.set("Source", path);
+                        kept_mounts.push(Value::Object(mount));
+                    }
+                    Placed::Subpath { volume, below } => kept_mounts.push(subpath(&asked, &volume, &below)),
+                }
+            }
+            "volume" => {
+                let name = text(&mount, "Source").to_owned();
+                let options = mount.entry_object("VolumeOptions");
+                let config = options.get("DriverConfig").and_then(Value::as_object);
+                volumes::driver(
+                    "HostConfig.Mounts[].VolumeOptions.DriverConfig.Name",
+                    config.and_then(|c| c.get("Name")),
+                    "HostConfig.Mounts[].VolumeOptions.DriverConfig.Options",
+                    config.and_then(|c| c.get("Options")),
+                    agent,
+                )?;
+                labels::stamp(options.entry_object("Labels"), "HostConfig.Mounts[].VolumeOptions.Labels", agent)?;
+                if !name.is_empty() {
+                    // The labels in its options are those of a volume that the engine is about to make.
+                    if volumes::claim("HostConfig.Mounts[].Source", &name, agent, world).await?.is_none() {
+                        may_create(agent)?;
+                    }
+                    out.volumes.push(name);
+                }
+                kept_mounts.push(Value::Object(mount));
+            }
+            "tmpfs" => kept_mounts.push(Value::Object(mount)),
+            "image" => {
+                let name = image_reference(text(&mount, "Source"))?;
+                let found = world.image(name.as_str()).await?.filter(|image| image.standing(&agent.owner) != Standing::Foreign);
+                let found = found.ok_or_else(|| Refusal::absent(super::images::absent_image(name.as_str())))?;
+                mount.set("Source", found.id.as_str());
+                kept_mounts.push(Value::Object(mount));
+            }
+            other => {
+                return Err(Refusal::never(format!("HostConfig.Mounts[{i}].Type"), &Value::from(other), "bind, volume, tmpfs and image are served"));
+            }
+        }
+    }
+    // Volumes without a name would belong to nobody, were they left to the engine. Where volumes are taken over from
+    // another container, the engine alone knows which paths are still without one.
+    let takes_over = host.get("VolumesFrom").is_some_and(|v| !v.is_empty());
+    if !takes_over {
+        for path in declared.iter().chain(&image.volumes) {
+            let path = clean_target(path);
+            if !targets.contains(&path) {
+                kept_mounts.push(anonymous(&path, agent));
+                targets.push(path);
+            }
+        }
+    }
+    let asked_restart = restart(host, &mut out);
+    let changed = put(host, "Binds", kept_binds, asked_binds.as_ref()) | put(host, "Mounts", kept_mounts, asked_mounts.as_ref());
+    if changed || !out.checked.is_empty() {
+        out.record = Some(record(asked_binds, asked_mounts, asked_restart, &out.checked));
+    }
+    Ok(out)
+}
+
+/// The binds that have to be looked at again at each start, from a container's label.
+pub fn checked(record: &str) -> Vec<(PathBuf, PathBuf)> {
+    let Ok(record) = json::parse(record.as_bytes()) else { return Vec::new() };
+    let pairs = record.at(&["Checked"]).and_then(Value::as_array).unwrap_or_default();
+    pairs
+        .iter()
+        .filter_map(|pair| match pair.as_array()? {
+            [root, below] => Some((PathBuf::from(root.as_str()?), PathBuf::from(below.as_str()?))),
+            _ => None,
+        })
+        .collect()
+}
+
+fn record(binds: Option<Value>, mounts: Option<Value>, restart: Option<Value>, checked: &[(PathBuf, PathBuf)]) -> Value {
+    let mut record = Object::new();
+    record.set("Binds", binds.unwrap_or(Value::Null));
+    record.set("Mounts", mounts.unwrap_or(Value::Null));
+    if let Some(restart) = restart {
+        record.set("Restart", restart);
+    }
+    let text = |path: &Path| Value::from(path.to_string_lossy().into_owned());
+    if !checked.is_empty() {
+        record.set("Checked", checked.iter().map(|(root, below)| Value::Array(vec![text(root), text(below)])).collect::<Value>());
+    }
+    Value::Object(record)
+}
+
+/// A container whose binds are looked at when it starts must not be started by the engine itself.
+fn restart(host: &mut Object, out: &mut Mounts) -> Option<Value> {
+    let asked = host.get("RestartPolicy")?.clone();
+    let restarts = asked.as_object().is_some_and(super::create::restarts);
+    if out.checked.is_empty() || !restarts {
+        return None;
+    }
+    host.set("RestartPolicy", Value::from([("Name", Value::from("no"))]));
+    out.warnings.push(format!("sockguard: RestartPolicy {} is not kept: {}", asked.shown(), super::create::NO_RESTART));
+    Some(asked)
+}
+
+fn items(value: Option<Value>) -> Vec<Value> {
+    match value {
+        Some(Value::Array(items)) => items,
+        _ => Vec::new(),
+    }
+}
+
+/// Puts a list back, and says whether it is another than the client sent.
+fn put(host: &mut Object, key: &str, items: Vec<Value>, asked: Option<&Value>) -> bool {
+    let same = asked.and_then(Value::as_array).unwrap_or_default() == items.as_slice();
+    match asked {
+        Some(asked) if same => host.set(key, asked.clone()),
+        None if same => {}
+        _ => host.set(key, Value::Array(items)),
+    }
+    !same
+}
+
+fn text<'a>(object: &'a Object, key: &str) -> &'a str {
+    object.get(key).and_then(Value::as_str).unwrap_or_default()
+}
+
+/// A path in the container, for comparison: the engine cleans it.
+fn clean_target(path: &str) -> String {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => {
+                parts.pop();
+            }
+            part => parts.push(part),
+        }
+    }
+    format!("/{}", parts.join("/"))
+}
+
+/// The forms of `HostConfig.Binds`.
+enum Form<'a> {
+    Anonymous { target: &'a str },
+    Volume { name: &'a str, target: &'a str },
+    Path { source: &'a str, target: &'a str, options: &'a str },
+}
+
+fn split(bind: &str) -> Result<Form<'_>, Refusal> {
+    let bad = || Refusal::malformed(format!("invalid volume specification: '{bind}'"));
+    let parts: Vec<&str> = bind.split(':').collect();
+    let (source, target, options) = match parts.as_slice() {
+        [target] => return if target.starts_with('/') { Ok(Form::Anonymous { target }) } else { Err(bad()) },
+        [source, target] => (*source, *target, ""),
+        [source, target, options] => (*source, *target, *options),
+        _ => return Err(bad()),
+    };
+    if source.is_empty() || !target.starts_with('/') {
+        return Err(bad());
+    }
+    for word in options.split(',').filter(|word| !word.is_empty()) {
+        match word {
+            "ro" | "rw" | "z" | "Z" | "nocopy" | "cached" | "delegated" | "consistent" | "default" => {}
+            other => propagation(other, "HostConfig.Binds")?,
+        }
+    }
+    if source.starts_with('/') { Ok(Form::Path { source, target, options }) } else { Ok(Form::Volume { name: source, target }) }
+}
+
+/// Mounts that are made in a container must not show on the host, nor the other way round.
+fn propagation(word: &str, field: &str) -> Result<(), Refusal> {
+    match word {
+        "" | "private" | "rprivate" => Ok(()),
+        other => Err(Refusal::not_allowed(field, &Value::from(other), "").hint("only private propagation is served")),
+    }
+}
+
+fn may_create(agent: &Agent) -> Result<(), Refusal> {
+    if agent.policy.volume.grants(crate::policy::VolumeOperation::Create) {
+        Ok(())
+    } else {
+        Err(Refusal::operation("creating a volume with a container", "volume.allow: \"create\""))
+    }
+}
+
+async fn named_volume(field: &'static str, name: &str, agent: &Agent, world: &impl World, out: &mut Mounts) -> Result<(), Refusal> {
+    if volumes::claim(field, name, agent, world).await?.is_none() {
+        may_create(agent)?;
+        let labels = vec![(OWNER_LABEL.to_owned(), agent.owner.to_string())];
+        out.before.push(Step::CreateVolume { name: name.to_owned(), options: Vec::new(), labels });
+    }
+    out.volumes.push(name.to_owned());
+    Ok(())
+}
+
+/// A mount of a volume without a name, labelled.
+fn anonymous(target: &str, agent: &Agent) -> Value {
+    let labels = Value::from([(OWNER_LABEL, Value::from(agent.owner.as_str()))]);
+    Value::from([
+        ("Type", Value::from("volume")),
+        ("Target", Value::from(target)),
+        ("VolumeOptions", Value::from([("Labels", labels)])),
+    ])
+}
+
+fn subpath(bind: &Bind<'_>, volume: &str, below: &str) -> Value {
+    Value::from([
+        ("Type", Value::from("volume")),
+        ("Source", Value::from(volume)),
+        ("Target", Value::from(bind.target)),
+        ("ReadOnly", Value::Bool(bind.read_only)),
+        ("VolumeOptions", Value::from([("NoCopy", Value::Bool(true)), ("Subpath", Value::from(below))])),
+    ])
+}
+
+/// The host path of a bind without `.`, doubled and trailing slashes. The engine cleans `..` by the text and the
+/// kernel by the directory, so it is refused.
+fn host_path(bind: &Bind<'_>) -> Result<PathBuf, Refusal> {
+    if !bind.source.starts_with('/') {
+        return Err(Refusal::malformed(format!("invalid mount config for type \"bind\": invalid mount path: '{}' mount path must be absolute", bind.source)));
+    }
+    if bind.source.split('/').any(|part| part == "..") || bind.source.chars().any(char::is_control) {
+        return Err(Refusal::not_allowed(bind.field, &Value::from(bind.source), "bind.roots").hint("a path without `..` is expected"));
+    }
+    let parts: Vec<&str> = bind.source.split('/').filter(|part| !matches!(*part, "" | ".")).collect();
+    Ok(PathBuf::from(format!("/{}", parts.join("/"))))
+}
+
+async fn place(bind: &Bind<'_>, agent: &Agent, world: &impl World, out: &mut Mounts) -> Result<Placed, Refusal> {
+    let path = host_path(bind)?;
+    let sockets = world.sockets();
+    let refused = |key| Refusal::not_allowed(bind.field, &Value::from(bind.source), key);
+    if sockets.engine.contains(&path) {
+        return match agent.policy.bind.docker_socket {
+            DockerSocket::Guarded => Ok(Placed::Path(sockets.guarded.to_string_lossy().into_owned())),
+            DockerSocket::Refused => Err(refused("bind.docker-socket")),
+        };
+    }
+    if sockets.engine.iter().any(|socket| socket.starts_with(&path)) {
+        return Err(refused("bind.roots").hint("it holds the engine's own socket"));
+    }
+    let root = agent.policy.bind.roots.iter().filter(|root| path.starts_with(&root.path)).max_by_key(|root| root.path.as_os_str().len());
+    let Some(BindRoot { path: root, access }) = root else { return Err(refused("bind.roots")) };
+    if *access == Access::Ro && !bind.read_only {
+        return Err(refused("bind.roots").hint(format!("`{}` may only be mounted read-only", root.display())));
+    }
+    let below = path.strip_prefix(root).unwrap_or(Path::new("")).to_owned();
+    let whole = path.to_string_lossy().into_owned();
+    if below.as_os_str().is_empty() {
+        // The root itself is in the operator's hands; nothing that an agent can write leads there.
+        return Ok(Placed::Path(whole));
+    }
+    let missing = || Refusal::Malformed { message: format!("invalid mount config for type \"bind\": bind source path does not exist: {}", bind.source) };
+    let make = || Step::MakeDirectory { root: root.clone(), below: below.clone() };
+    let fact = world.path(root, &below).await;
+    let (major, minor) = world.api_version().await?;
+    if ApiVersion(major, minor) >= SUBPATHS {
+        match fact {
+            PathFact::Missing if bind.create => out.before.push(make()),
+            PathFact::Missing => return Err(missing()),
+            // The engine follows links that stay below the root, and refuses others at every start.
+            PathFact::Fine | PathFact::Link | PathFact::Unseen => {}
+        }
+        let volume = root_volume(root);
+        let options = [("type", "none"), ("o", "rbind"), ("device", &root.to_string_lossy())];
+        out.before.push(Step::CreateVolume {
+            name: volume.clone(),
+            options: options.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
+            labels: vec![(ROOT_LABEL.to_owned(), root.to_string_lossy().into_owned())],
+        });
+        out.version = Some(SUBPATHS);
+        return Ok(Placed::Subpath { volume, below: below.to_string_lossy().into_owned() });
+    }
+    match fact {
+        PathFact::Fine => {}
+        PathFact::Missing if bind.create => out.before.push(make()),
+        PathFact::Missing => return Err(missing()),
+        PathFact::Link => return Err(refused("bind.roots").hint("a part of it below the root is a symbolic link")),
+        PathFact::Unseen if agent.policy.bind.unverified_binds => return Ok(Placed::Path(whole)),
+        PathFact::Unseen => {
+            return Err(refused("bind.unverified-binds").hint("sockguard cannot see the host's paths, and this engine has no sub-path mounts"));
+        }
+    }
+    out.checked.push((root.clone(), below));
+    Ok(Placed::Path(whole))
+}
+
+/// The name of the volume that stands for a root: its path, in the characters of a volume's name, without two roots
+/// that share one.
+fn root_volume(root: &Path) -> String {
+    let mut name = ROOT_PREFIX.to_owned();
+    for byte in root.to_string_lossy().trim_matches('/').bytes() {
+        match byte {
+            b'/' => name.push('.'),
+            b'-' | b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' => name.push(char::from(byte)),
+            other => name.push_str(&format!("_{other:02x}")),
+        }
+    }
+    name
+}
