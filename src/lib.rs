@@ -24,6 +24,7 @@ pub mod cli;
 pub mod engine;
 pub mod json;
 pub mod judge;
+pub mod lookup;
 pub mod listen;
 pub mod nearest;
 pub mod owner;

@@ -152,6 +152,9 @@ pub enum Step {
         /// Root and path below it of each bind.
         binds: Vec<(std::path::PathBuf, std::path::PathBuf)>,
     },
+    /// Wait for, and keep off, starts whose binds are checked: the request could swap what they mount, or let a
+    /// container go on that is paused for one.
+    ShareBinds,
     /// Stop the container first: a restart is a stop and a guarded start where binds are checked at each start.
     Stop {
         /// The container.

@@ -1,1 +1,279 @@
-//! (to come)
+//! What is done around a request, as the permit says: before it is sent, and when it was answered.
+
+use crate::json::{self, Object, Value};
+use crate::lookup::{self, Lookup, message};
+use crate::owner::OWNER_LABEL;
+use crate::permit::Step;
+use crate::query::Query;
+use crate::refusal::Refusal;
+use crate::world::{Container, Id, PathFact, World};
+use hyper::{Method, StatusCode};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::Duration;
+use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard};
+
+/// So long a start waits for uploads into containers to end, since they could swap what it mounts.
+const UPLOADS: Duration = Duration::from_secs(20);
+
+/// What is held until the request is answered. Dropping it lets everything go, also when the client went away.
+#[derive(Debug, Default)]
+pub struct Held {
+    paused: Option<Paused>,
+    alone: Option<OwnedRwLockWriteGuard<()>>,
+    among: Option<OwnedRwLockReadGuard<()>>,
+}
+
+/// Does what has to be done before the request is sent.
+///
+/// # Errors
+/// A step that failed; the request is then not sent.
+pub async fn before(world: &Rc<Lookup>, steps: &[Step]) -> Result<Held, Refusal> {
+    let mut held = Held::default();
+    for step in steps {
+        match step {
+            Step::CreateVolume { name, options, labels } => create_volume(world, name, options, labels).await?,
+            Step::MakeDirectory { root, below } => make_directory(root, below).await?,
+            Step::ShareBinds => held.among = Some(share_binds(world).await?),
+            Step::HoldBinds { container, binds } => hold_binds(world, container, binds, &mut held).await?,
+            Step::Stop { container, query } => stop(world, container, query).await?,
+            Step::Leave { container, network } => leave(world, container, network).await?,
+            Step::Join { .. } | Step::Brought { .. } | Step::Exec { .. } => {}
+        }
+    }
+    Ok(held)
+}
+
+/// Does what has to be done when the engine has answered with success. `answer` is its whole (small) body.
+///
+/// # Errors
+/// A step that failed; the client hears of it in place of the answer.
+pub async fn after(world: &Rc<Lookup>, steps: &[Step], answer: &[u8]) -> Result<(), Refusal> {
+    let id = || -> Result<String, Refusal> {
+        let answer = json::parse(answer).map_err(|e| Refusal::Engine { message: format!("the engine's answer cannot be read: {e}") })?;
+        Ok(answer.at(&["Id"]).and_then(Value::as_str).unwrap_or_default().to_owned())
+    };
+    for step in steps {
+        match step {
+            Step::Join { container, alias } => join(world, &id()?, container, alias.as_deref()).await?,
+            Step::Exec { container } => world.memory.exec(&id()?, container.clone()),
+            Step::Brought { reference } => brought(world, reference).await,
+            Step::CreateVolume { .. } | Step::MakeDirectory { .. } | Step::ShareBinds | Step::HoldBinds { .. }
+            | Step::Stop { .. } | Step::Leave { .. } => {}
+        }
+    }
+    Ok(())
+}
+
+fn failed(what: &str, status: StatusCode, answer: &Value) -> Refusal {
+    Refusal::Engine { message: format!("{what} failed: the engine answered {status}: {}", message(answer)) }
+}
+
+/// Creates a volume, and sees to it that what is there under the name carries the labels: the engine answers with
+/// success when a volume of the name exists, whatever it is.
+async fn create_volume(world: &Rc<Lookup>, name: &str, options: &[(String, String)], labels: &[(String, String)]) -> Result<(), Refusal> {
+    let object = |pairs: &[(String, String)]| -> Value {
+        Value::Object(pairs.iter().map(|(k, v)| (k.clone(), Value::from(v.as_str()))).collect::<Object>())
+    };
+    let body = Value::from([
+        ("Name", Value::from(name)),
+        ("Driver", Value::from("local")),
+        ("DriverOpts", object(options)),
+        ("Labels", object(labels)),
+    ]);
+    let (status, answer) = world.engine.call(Method::POST, "/volumes/create", Some(&body)).await?;
+    if status != StatusCode::CREATED {
+        return Err(failed(&format!("creating the volume `{name}`"), status, &answer));
+    }
+    let carries = |key: &str, value: &str| answer.at(&["Labels", key]).and_then(Value::as_str) == Some(value);
+    let made_so = |key: &str, value: &str| answer.at(&["Options", key]).and_then(Value::as_str) == Some(value);
+    if labels.iter().all(|(k, v)| carries(k, v)) && options.iter().all(|(k, v)| made_so(k, v)) {
+        Ok(())
+    } else {
+        Err(Refusal::never("the volume", &Value::from(name), "this volume name is not available, choose another"))
+    }
+}
+
+async fn make_directory(root: &Path, below: &Path) -> Result<(), Refusal> {
+    let (root, below) = (root.to_owned(), below.to_owned());
+    let path = root.join(&below);
+    let made = tokio::task::spawn_blocking(move || lookup::make_directory(&root, &below)).await.map_err(|e| e.to_string());
+    made.and_then(|made| made).map_err(|e| {
+        Refusal::malformed(format!("the bind source `{}` does not exist and cannot be made: {e}", path.display()))
+    })
+}
+
+async fn share_binds(world: &Rc<Lookup>) -> Result<OwnedRwLockReadGuard<()>, Refusal> {
+    let waited = tokio::time::timeout(UPLOADS, world.memory.binds.clone().read_owned()).await;
+    waited.map_err(|_| Refusal::Conflict { message: "sockguard: a start whose binds are checked is under way, try again".to_owned() })
+}
+
+/// Checks binds with whatever could swap them standing still: uploads wait, and running containers that can write
+/// somewhere are paused.
+async fn hold_binds(world: &Rc<Lookup>, container: &Id, binds: &[(PathBuf, PathBuf)], held: &mut Held) -> Result<(), Refusal> {
+    let waited = tokio::time::timeout(UPLOADS, world.memory.binds.clone().write_owned()).await;
+    held.alone = Some(waited.map_err(|_| Refusal::Conflict {
+        message: "sockguard: the container's binds cannot be checked while files are copied into containers, try again".to_owned(),
+    })?);
+    let running = world.owned("/containers/json", &world.agent.owner, &[("status", "running")]).await?;
+    let mut paused = Paused { world: world.clone(), containers: Vec::new() };
+    for other in running.iter().filter(|other| writes(other)) {
+        let id = Id::new(other.at(&["Id"]).and_then(Value::as_str).unwrap_or_default());
+        if id == *container {
+            continue;
+        }
+        match world.engine.call(Method::POST, &format!("/containers/{id}/pause"), None).await? {
+            (StatusCode::NO_CONTENT, _) => paused.containers.push(id),
+            // It ended meanwhile, or its user paused it; its user's `unpause` waits for this start.
+            (StatusCode::CONFLICT | StatusCode::NOT_FOUND, _) => {}
+            (status, answer) if message(&answer).contains("is not running") || message(&answer).contains("already paused") => {
+                tracing::debug!(%status, container = %id, "not paused");
+            }
+            (status, answer) => return Err(failed("pausing a container that could swap a bind", status, &answer)),
+        }
+    }
+    held.paused = Some(paused);
+    for (root, below) in binds {
+        let why = match world.path(root, below).await {
+            PathFact::Fine => continue,
+            PathFact::Link => "a part of it below the root is a symbolic link",
+            PathFact::Missing => "it does not exist",
+            PathFact::Unseen => "sockguard cannot see it",
+        };
+        let path = root.join(below).to_string_lossy().into_owned();
+        return Err(Refusal::not_allowed("the bind source", &Value::from(path), "bind.roots").hint(why));
+    }
+    Ok(())
+}
+
+/// Can a container of this list entry write outside of itself?
+fn writes(entry: &Value) -> bool {
+    let mounts = entry.at(&["Mounts"]).and_then(Value::as_array).unwrap_or_default();
+    mounts.iter().any(|mount| mount.at(&["RW"]).and_then(Value::as_bool) != Some(false))
+}
+
+/// Containers that are paused; dropping this lets them go on.
+#[derive(Debug)]
+struct Paused {
+    world: Rc<Lookup>,
+    containers: Vec<Id>,
+}
+
+impl Drop for Paused {
+    fn drop(&mut self) {
+        let (world, containers) = (self.world.clone(), std::mem::take(&mut self.containers));
+        if containers.is_empty() {
+            return;
+        }
+        tokio::task::spawn_local(async move {
+            for id in containers {
+                if let Err(e) = world.engine.call(Method::POST, &format!("/containers/{id}/unpause"), None).await {
+                    tracing::error!(container = %id, error = %e.message(""), "a container stays paused");
+                }
+            }
+        });
+    }
+}
+
+/// Lets containers go on that a predecessor of this process had paused when it was killed.
+///
+/// # Errors
+/// When the engine cannot be asked.
+pub async fn recover(world: &Rc<Lookup>) -> Result<(), Refusal> {
+    for entry in world.owned("/containers/json", &world.agent.owner, &[("status", "paused")]).await? {
+        let id = entry.at(&["Id"]).and_then(Value::as_str).unwrap_or_default();
+        if writes(&entry) {
+            tracing::warn!(container = %id, "was paused while binds were checked when sockguard ended, goes on now");
+            let _ = world.engine.call(Method::POST, &format!("/containers/{id}/unpause"), None).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn stop(world: &Rc<Lookup>, container: &Id, query: &Query) -> Result<(), Refusal> {
+    let (status, answer) = world.engine.call(Method::POST, &format!("/containers/{container}/stop?{}", query.encode()), None).await?;
+    match status {
+        StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED => Ok(()),
+        status => Err(failed("stopping the container", status, &answer)),
+    }
+}
+
+async fn join(world: &Rc<Lookup>, network: &str, container: &str, alias: Option<&str>) -> Result<(), Refusal> {
+    let mut endpoint = Object::new();
+    if let Some(alias) = alias {
+        endpoint.set("Aliases", [alias].into_iter().collect::<Value>());
+    }
+    let body = Value::from([("Container", Value::from(container)), ("EndpointConfig", Value::Object(endpoint))]);
+    let (status, answer) = world.engine.call(Method::POST, &format!("/networks/{network}/connect"), Some(&body)).await?;
+    if status == StatusCode::OK {
+        return Ok(());
+    }
+    // A network that the container cannot join is of no use: it is taken away, and the client hears why.
+    let _ = world.engine.call(Method::DELETE, &format!("/networks/{network}"), None).await?;
+    Err(failed(&format!("connecting the container `{container}` to the new network"), status, &answer))
+}
+
+async fn leave(world: &Rc<Lookup>, container: &str, network: &Id) -> Result<(), Refusal> {
+    let body = Value::from([("Container", Value::from(container)), ("Force", Value::Bool(true))]);
+    let (status, answer) = world.engine.call(Method::POST, &format!("/networks/{network}/disconnect"), Some(&body)).await?;
+    match status {
+        StatusCode::OK => Ok(()),
+        // It was not connected, or is gone.
+        StatusCode::NOT_FOUND | StatusCode::FORBIDDEN => Ok(()),
+        status if message(&answer).contains("is not connected") => {
+            tracing::debug!(%status, %network, "was not connected");
+            Ok(())
+        }
+        status => Err(failed(&format!("disconnecting the container `{container}` from the network"), status, &answer)),
+    }
+}
+
+async fn brought(world: &Rc<Lookup>, reference: &Option<String>) {
+    let Some(reference) = reference else { return };
+    if let Ok(Some(image)) = world.image(reference).await
+        && !image.labels.contains_key(OWNER_LABEL)
+    {
+        world.memory.brought(image.id);
+    }
+}
+
+/// Confirms, when a container was made, that what was judged is what it got: names were looked up before, and could
+/// have been bound anew since. It has not been started yet.
+///
+/// # Errors
+/// It got something else; the container is gone again.
+pub async fn confirm(world: &Rc<Lookup>, container: &str, image: &Id, volumes: &[String], asked: &str) -> Result<(), Refusal> {
+    let wrong = match inspect(world, container).await? {
+        Some(made) if made.at(&["Image"]).and_then(Value::as_str) == Some(image.as_str()) => {
+            let labels = made.at(&["Config", "Labels"]).and_then(Value::as_object);
+            let labels = labels.into_iter().flat_map(Object::iter).filter_map(|(k, v)| Some((k.to_owned(), v.as_str()?.to_owned())));
+            world.memory.container(Container { id: Id::new(container), labels: labels.collect() });
+            foreign_volume(world, volumes).await?
+        }
+        _ => Some(Refusal::absent(crate::judge::images::absent_image(asked))),
+    };
+    match wrong {
+        None => Ok(()),
+        Some(refusal) => {
+            let _ = world.engine.call(Method::DELETE, &format!("/containers/{container}?force=1"), None).await?;
+            Err(refusal)
+        }
+    }
+}
+
+async fn inspect(world: &Rc<Lookup>, container: &str) -> Result<Option<Value>, Refusal> {
+    match world.engine.call(Method::GET, &format!("/containers/{container}/json"), None).await? {
+        (StatusCode::OK, value) => Ok(Some(value)),
+        _ => Ok(None),
+    }
+}
+
+async fn foreign_volume(world: &Rc<Lookup>, volumes: &[String]) -> Result<Option<Refusal>, Refusal> {
+    for name in volumes {
+        let usable = world.volume(name).await?.is_some_and(|volume| crate::judge::volumes::usable(&volume, &world.agent));
+        if !usable {
+            return Ok(Some(Refusal::never("the volume", &Value::from(name.as_str()), "this volume name is not available, choose another")));
+        }
+    }
+    Ok(None)
+}

@@ -351,14 +351,17 @@ async fn place(bind: &Bind<'_>, agent: &Agent, world: &impl World, out: &mut Mou
     let below = path.strip_prefix(root).unwrap_or(Path::new("")).to_owned();
     let whole = path.to_string_lossy().into_owned();
     if below.as_os_str().is_empty() {
-        // The root itself is in the operator's hands; nothing that an agent can write leads there.
+        // The root itself is in the operator's hands; nothing that an agent can write leads there. But a container
+        // that can write below it could swap what others mount, so it must stand still when they start.
+        if !bind.read_only && world.path(root, &below).await == PathFact::Fine && version(world).await? < SUBPATHS {
+            out.checked.push((root.clone(), below));
+        }
         return Ok(Placed::Path(whole));
     }
     let missing = || Refusal::Malformed { message: format!("invalid mount config for type \"bind\": bind source path does not exist: {}", bind.source) };
     let make = || Step::MakeDirectory { root: root.clone(), below: below.clone() };
     let fact = world.path(root, &below).await;
-    let (major, minor) = world.api_version().await?;
-    if ApiVersion(major, minor) >= SUBPATHS {
+    if version(world).await? >= SUBPATHS {
         match fact {
             PathFact::Missing if bind.create => out.before.push(make()),
             PathFact::Missing => return Err(missing()),
@@ -387,6 +390,11 @@ async fn place(bind: &Bind<'_>, agent: &Agent, world: &impl World, out: &mut Mou
     }
     out.checked.push((root.clone(), below));
     Ok(Placed::Path(whole))
+}
+
+async fn version(world: &impl World) -> Result<ApiVersion, Refusal> {
+    let (major, minor) = world.api_version().await?;
+    Ok(ApiVersion(major, minor))
 }
 
 /// The name of the volume that stands for a root: its path, in the characters of a volume's name, without two roots

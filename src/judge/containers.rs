@@ -48,10 +48,10 @@ pub async fn judge(route: Containers, mut ask: Ask, agent: &Agent, world: &impl 
         C::Stop(name) => on(name, "stop", ask, agent, world).await,
         C::Kill(name) => on(name, "kill", ask, agent, world).await,
         C::Pause(name) => on(name, "pause", ask, agent, world).await,
-        C::Unpause(name) => on(name, "unpause", ask, agent, world).await,
+        C::Unpause(name) => on(name, "unpause", ask, agent, world).await.map(sharing_binds),
         C::Wait(name) => on(name, "wait", ask, agent, world).await,
         C::ArchiveStat(name) | C::ArchiveGet(name) => on(name, "archive", ask, agent, world).await,
-        C::ArchivePut(name) => Ok(on(name, "archive", ask, agent, world).await?.with(Payload::Stream)),
+        C::ArchivePut(name) => Ok(sharing_binds(on(name, "archive", ask, agent, world).await?.with(Payload::Stream))),
         C::Attach(name) => Ok(on(name, "attach", ask, agent, world).await?.showing(Answer::Hijack)),
         C::AttachWebsocket(name) => Ok(on(name, "attach/ws", ask, agent, world).await?.showing(Answer::Hijack)),
         C::Rename(name) => {
@@ -147,6 +147,11 @@ fn forward(ask: Ask, path: String) -> Permit {
 async fn on(name: &Name, operation: &str, ask: Ask, agent: &Agent, world: &impl World) -> Verdict {
     let container = own(name, agent, world).await?;
     Ok(forward(ask, format!("/containers/{}/{operation}", container.id)))
+}
+
+fn sharing_binds(mut permit: Permit) -> Permit {
+    permit.before.push(Step::ShareBinds);
+    permit
 }
 
 async fn own(name: &Name, agent: &Agent, world: &impl World) -> Result<Container, Refusal> {

@@ -1,0 +1,293 @@
+//! The `World` of production: facts asked of the engine and of the host's file system, and the little that is
+//! remembered between requests. Nothing remembered matters: forgetting it costs a look-up, or makes an image shared.
+
+use crate::engine::Engine;
+use crate::json::{Object, Value};
+use crate::judge::Agent;
+use crate::owner::{OWNER_LABEL, Owner};
+use crate::query::{Filters, Param, Query};
+use crate::refusal::Refusal;
+use crate::route::percent_encode;
+use crate::world::{Container, Id, Image, Network, PathFact, Sockets, Volume, World};
+use hyper::{Method, StatusCode};
+use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+/// So many facts of each kind are remembered; then they are forgotten all at once.
+const REMEMBERED: usize = 10_000;
+
+/// What is remembered: facts about full IDs, which never change.
+#[derive(Debug, Default)]
+pub struct Memory {
+    containers: RefCell<HashMap<Id, Container>>,
+    execs: RefCell<HashMap<String, Id>>,
+    brought: RefCell<HashSet<Id>>,
+    /// Taken shared by what could change files below a bind root, and alone by a start whose binds are checked.
+    pub binds: std::sync::Arc<tokio::sync::RwLock<()>>,
+}
+
+/// Facts for one agent.
+#[derive(Debug)]
+pub struct Lookup {
+    /// The engine.
+    pub engine: Rc<Engine>,
+    /// Who asks.
+    pub agent: Rc<Agent>,
+    /// What is remembered.
+    pub memory: Memory,
+    /// The sockets that a bind may name.
+    pub sockets: Sockets,
+}
+
+impl Memory {
+    /// Remembers a container.
+    pub fn container(&self, container: Container) {
+        let mut known = self.containers.borrow_mut();
+        if known.len() >= REMEMBERED {
+            known.clear();
+        }
+        known.insert(container.id.clone(), container);
+    }
+
+    /// Is this the ID of a container that was looked up before? (Own ones only are.)
+    pub fn knows(&self, id: &str) -> bool {
+        self.containers.borrow().contains_key(&Id::new(id))
+    }
+
+    /// Remembers which container an exec runs in.
+    pub fn exec(&self, id: &str, container: Id) {
+        let mut known = self.execs.borrow_mut();
+        if known.len() >= REMEMBERED {
+            known.clear();
+        }
+        known.insert(id.to_owned(), container);
+    }
+
+    /// Remembers that the owner brought an image.
+    pub fn brought(&self, image: Id) {
+        let mut known = self.brought.borrow_mut();
+        if known.len() < REMEMBERED {
+            known.insert(image);
+        }
+    }
+}
+
+impl Lookup {
+    /// The object that the engine has at a path; nothing where it has none.
+    async fn get(&self, path: &str) -> Result<Option<Value>, Refusal> {
+        match self.engine.call(Method::GET, path, None).await? {
+            (StatusCode::OK, value) => Ok(Some(value)),
+            (StatusCode::NOT_FOUND, _) => Ok(None),
+            // Such as "Multiple IDs found with provided prefix": the engine's own words, for its own status.
+            (StatusCode::BAD_REQUEST, value) => Err(Refusal::Malformed { message: message(&value) }),
+            (status, value) => Err(Refusal::Engine { message: format!("the engine answered {status}: {}", message(&value)) }),
+        }
+    }
+
+    /// The engine's objects that carry this owner's label.
+    ///
+    /// # Errors
+    /// When the engine cannot be asked.
+    pub async fn owned(&self, path: &str, owner: &Owner, more: &[(&str, &str)]) -> Result<Vec<Value>, Refusal> {
+        let mut filters = Filters::default();
+        filters.add("label", format!("{OWNER_LABEL}={owner}"));
+        for (key, value) in more {
+            filters.add(key, *value);
+        }
+        let query = Query::of([("filters", Param::Filters(filters))]).encode();
+        match self.get(&format!("{path}?{query}")).await? {
+            Some(Value::Array(items)) => Ok(items),
+            _ => Err(Refusal::Engine { message: format!("the engine's answer to {path} is no list") }),
+        }
+    }
+}
+
+/// The text of the engine's error answer.
+pub fn message(answer: &Value) -> String {
+    answer.at(&["message"]).and_then(Value::as_str).unwrap_or("no message").to_owned()
+}
+
+fn encoded(reference: &str) -> String {
+    let mut out = String::new();
+    percent_encode(reference, "/:@", &mut out);
+    out
+}
+
+fn labels(value: Option<&Value>) -> BTreeMap<String, String> {
+    let members = value.and_then(Value::as_object).into_iter().flat_map(Object::iter);
+    members.filter_map(|(key, value)| Some((key.to_owned(), value.as_str()?.to_owned()))).collect()
+}
+
+fn text(value: &Value, path: &[&str]) -> String {
+    value.at(path).and_then(Value::as_str).unwrap_or_default().to_owned()
+}
+
+fn network(value: &Value) -> Network {
+    Network { id: Id::new(text(value, &["Id"])), name: text(value, &["Name"]), labels: labels(value.at(&["Labels"])) }
+}
+
+impl World for Lookup {
+    async fn container(&self, reference: &str) -> Result<Option<Container>, Refusal> {
+        if reference.len() == 64
+            && let Some(known) = self.memory.containers.borrow().get(&Id::new(reference))
+        {
+            return Ok(Some(known.clone()));
+        }
+        let Some(found) = self.get(&format!("/containers/{}/json", encoded(reference))).await? else { return Ok(None) };
+        let container = Container { id: Id::new(text(&found, &["Id"])), labels: labels(found.at(&["Config", "Labels"])) };
+        if container.labels.get(OWNER_LABEL).is_some_and(|owner| owner == self.agent.owner.as_str()) {
+            self.memory.container(container.clone());
+        }
+        Ok(Some(container))
+    }
+
+    async fn image(&self, reference: &str) -> Result<Option<Image>, Refusal> {
+        let Some(found) = self.get(&format!("/images/{}/json", encoded(reference))).await? else { return Ok(None) };
+        let id = Id::new(text(&found, &["Id"]));
+        let names = |key| found.at(&[key]).and_then(Value::as_array).unwrap_or_default().iter().any(|name| {
+            name.as_str().is_some_and(|name| !name.contains("<none>"))
+        });
+        let config = |key| found.at(&["Config", key]);
+        Ok(Some(Image {
+            labels: labels(config("Labels")),
+            tagged: names("RepoTags") || names("RepoDigests"),
+            brought: self.memory.brought.borrow().contains(&id),
+            volumes: config("Volumes").and_then(Value::as_object).into_iter().flat_map(Object::iter).map(|(path, _)| path.to_owned()).collect(),
+            on_build: config("OnBuild").and_then(Value::as_array).unwrap_or_default().iter().filter_map(Value::as_str).map(str::to_owned).collect(),
+            id,
+        }))
+    }
+
+    async fn network(&self, reference: &str) -> Result<Option<Network>, Refusal> {
+        // The engine's networks may share names. Own ones come first, so that nobody can stand in another's way.
+        let own: Vec<Network> = self.owned("/networks", &self.agent.owner, &[]).await?.iter().map(network).collect();
+        let by: [&dyn Fn(&Network) -> bool; 3] = [
+            &|network| network.id.as_str() == reference,
+            &|network| network.name == reference,
+            &|network| !reference.is_empty() && network.id.as_str().starts_with(reference),
+        ];
+        for matches in by {
+            let mut found = own.iter().filter(|network| matches(network));
+            match (found.next(), found.next()) {
+                (Some(network), None) => return Ok(Some(network.clone())),
+                (Some(_), Some(_)) => {
+                    let count = own.iter().filter(|network| matches(network)).count();
+                    return Err(Refusal::Malformed { message: format!("network {reference} is ambiguous ({count} matches found)") });
+                }
+                (None, _) => {}
+            }
+        }
+        // What is left is a built-in one, by name or ID; anything else there is foreign.
+        match self.get(&format!("/networks/{}", encoded(reference))).await {
+            Ok(found) => Ok(found.as_ref().map(network)),
+            Err(Refusal::Malformed { .. }) => Ok(None),
+            Err(other) => Err(other),
+        }
+    }
+
+    async fn volume(&self, name: &str) -> Result<Option<Volume>, Refusal> {
+        let found = self.get(&format!("/volumes/{}", encoded(name))).await?;
+        Ok(found.map(|found| Volume { name: text(&found, &["Name"]), labels: labels(found.at(&["Labels"])) }))
+    }
+
+    async fn exec(&self, id: &str) -> Result<Option<Id>, Refusal> {
+        if let Some(container) = self.memory.execs.borrow().get(id) {
+            return Ok(Some(container.clone()));
+        }
+        let found = self.get(&format!("/exec/{}/json", encoded(id))).await?;
+        let container = found.map(|found| Id::new(text(&found, &["ContainerID"]))).filter(|container| !container.as_str().is_empty());
+        if let Some(container) = &container {
+            self.memory.exec(id, container.clone());
+        }
+        Ok(container)
+    }
+
+    async fn own_images(&self, owner: &Owner) -> Result<Vec<Id>, Refusal> {
+        let images = self.owned("/images/json", owner, &[]).await?;
+        Ok(images.iter().map(|image| Id::new(text(image, &["Id"]))).collect())
+    }
+
+    async fn path(&self, root: &Path, below: &Path) -> PathFact {
+        let (root, below) = (root.to_owned(), below.to_owned());
+        tokio::task::spawn_blocking(move || look(&root, &below)).await.unwrap_or(PathFact::Unseen)
+    }
+
+    async fn api_version(&self) -> Result<(u32, u32), Refusal> {
+        let version = self.get("/version").await?.map(|v| text(&v, &["ApiVersion"])).unwrap_or_default();
+        let parsed = version.split_once('.').and_then(|(major, minor)| Some((major.parse().ok()?, minor.parse().ok()?)));
+        parsed.ok_or_else(|| Refusal::Engine { message: format!("the engine's API version `{version}` cannot be read") })
+    }
+
+    fn sockets(&self) -> Sockets {
+        self.sockets.clone()
+    }
+}
+
+const DIRECTORY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+
+/// Can sockguard see what the host has at this path? In a container only what is mounted into it is the host's.
+pub fn sees(root: &Path) -> bool {
+    if !Path::new("/.dockerenv").exists() {
+        return root.is_dir();
+    }
+    let Ok(table) = std::fs::read_to_string("/proc/self/mountinfo") else { return false };
+    // The fifth field is the mount point, with spaces and the like as octal escapes.
+    let points = table.lines().filter_map(|line| line.split(' ').nth(4)).map(|point| point.replace("\\040", " "));
+    root.is_dir() && points.map(PathBuf::from).any(|point| point != Path::new("/") && root.starts_with(&point))
+}
+
+fn open_root(root: &Path) -> Option<OwnedFd> {
+    if !sees(root) {
+        return None;
+    }
+    rustix::fs::open(root, DIRECTORY, Mode::empty()).ok()
+}
+
+fn open_below(directory: &OwnedFd, below: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    let below = if below.as_os_str().is_empty() { Path::new(".") } else { below };
+    loop {
+        match rustix::fs::openat2(directory, below, flags, Mode::empty(), resolve) {
+            // A rename elsewhere in the system was under way.
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            result => return result,
+        }
+    }
+}
+
+fn look(root: &Path, below: &Path) -> PathFact {
+    let Some(directory) = open_root(root) else { return PathFact::Unseen };
+    match open_below(&directory, below, OFlags::PATH | OFlags::CLOEXEC) {
+        Ok(_) => PathFact::Fine,
+        Err(Errno::NOENT) => PathFact::Missing,
+        Err(Errno::LOOP | Errno::XDEV) => PathFact::Link,
+        // A file in the place of a directory: nothing can be made below it.
+        Err(Errno::NOTDIR) => PathFact::Missing,
+        Err(_) => PathFact::Unseen,
+    }
+}
+
+/// Makes a directory below a root, and those on the way to it, without following a symbolic link.
+///
+/// # Errors
+/// What the system says.
+pub fn make_directory(root: &Path, below: &Path) -> Result<(), String> {
+    let mut directory = match open_root(root) {
+        Some(directory) => directory,
+        // The engine resolves the path itself, safely, where sockguard cannot see it.
+        None => return Ok(()),
+    };
+    for part in below.components() {
+        match rustix::fs::mkdirat(&directory, part.as_os_str(), Mode::from_raw_mode(0o755)) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(e) => return Err(e.to_string()),
+        }
+        directory = open_below(&directory, Path::new(part.as_os_str()), DIRECTORY).map_err(|e| e.to_string())?;
+    }
+    Ok(())
+}
