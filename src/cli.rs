@@ -6,11 +6,11 @@ pub mod start;
 use crate::judge::Agent;
 use crate::listen::Permissions;
 use crate::owner::Owner;
-use crate::policy::{Access, BindRoot, Policy};
+use crate::policy::{self, Access, BindRoot, Policy};
 use flags::{FLAGS, Given, Takes, Words};
 use std::ffi::OsString;
 use std::fmt::Write as _;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 /// The version, with the commit that it was built from.
 pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("SOCKGUARD_COMMIT"), ")");
@@ -265,14 +265,13 @@ pub fn settings(given: &Given, around: &Surroundings) -> Result<Settings, Failur
     if given.contains_key("container-join-network-alias") {
         policy.network.join_alias = text("container-join-network-alias").map(str::to_owned);
     }
-    problems.extend(companions(&policy));
+    problems.extend(refined(&policy));
 
-    let socket_on_host = match text("socket-on-host").map(Path::new) {
+    let socket_on_host = match text("socket-on-host") {
         None => socket.clone(),
-        Some(path) if normal(path) => path.to_owned(),
         Some(path) => {
-            problems.push(format!("-socket-on-host: `{}` is not {NORMAL}", path.display()));
-            socket.clone()
+            problems.extend(policy::root_problem(path).map(|problem| format!("-socket-on-host: {problem}")));
+            PathBuf::from(path)
         }
     };
     let log_format = match text("log-format").unwrap_or("auto") {
@@ -385,16 +384,6 @@ fn canonical(path: &Path) -> PathBuf {
     }
 }
 
-const NORMAL: &str = "an absolute path without `.`, `..`, `//` or a trailing slash";
-
-/// Is the path absolute and written in the one way that needs no interpretation?
-pub fn normal(path: &Path) -> bool {
-    let written: PathBuf = path.components().filter(|part| !matches!(part, Component::CurDir)).collect();
-    path.is_absolute()
-        && written.as_os_str() == path.as_os_str()
-        && path.components().all(|part| matches!(part, Component::RootDir | Component::Normal(_)))
-}
-
 /// Reads one path of `-allow-bind`.
 fn bind_root(text: &str) -> Result<BindRoot, String> {
     let (path, access) = match text.rsplit_once(':') {
@@ -405,32 +394,7 @@ fn bind_root(text: &str) -> Result<BindRoot, String> {
         }
         _ => (text, Access::Rw),
     };
-    root_problem(path).map_or(Ok(BindRoot { path: PathBuf::from(path), access }), Err)
-}
-
-/// What is wrong with a bind root.
-pub fn root_problem(text: &str) -> Option<String> {
-    let path = Path::new(text);
-    if text == "/" {
-        return Some("`/` is the whole host: name the directories that containers may mount".to_owned());
-    }
-    if text.chars().any(char::is_control) {
-        return Some(format!("{text:?} has control characters"));
-    }
-    (!normal(path)).then(|| {
-        let hint = match normalised(path) {
-            Some(better) if path.is_absolute() => format!(" (did you mean {}?)", better.display()),
-            _ => String::new(),
-        };
-        format!("`{text}` is not {NORMAL}{hint}")
-    })
-}
-
-/// The normal form, unless it depends on what `..` leads to.
-fn normalised(path: &Path) -> Option<PathBuf> {
-    let steps = path.components().filter(|part| !matches!(part, Component::CurDir));
-    let better: PathBuf = steps.collect();
-    (normal(&better) && better != Path::new("/")).then_some(better)
+    policy::root_problem(path).map_or(Ok(BindRoot { path: PathBuf::from(path), access }), Err)
 }
 
 /// A root above the engine's socket gives the engine away, read-only too: connecting needs no write access.
@@ -446,8 +410,8 @@ fn engine_below(root: &Path, upstream: &Path) -> Option<String> {
     })
 }
 
-/// Settings that need each other or exclude each other, wherever they come from.
-fn companions(policy: &Policy) -> Vec<String> {
+/// What is wrong with settings that flags refine, alone and together.
+fn refined(policy: &Policy) -> Vec<String> {
     let mut problems = Vec::new();
     let join = policy.network.join_container.as_deref();
     if policy.container.link.is_some() && join.is_some() {
@@ -456,24 +420,16 @@ fn companions(policy: &Policy) -> Vec<String> {
     if policy.network.join_alias.is_some() && join.is_none() {
         problems.push("-container-join-network-alias needs -container-join-network".to_owned());
     }
-    if let Some(link) = policy.container.link.as_deref() {
-        let parts: Vec<&str> = link.split(':').collect();
-        if !(1..=2).contains(&parts.len()) || !parts.iter().all(|part| container_name(part)) {
-            problems.push(format!("-docker-link: `{link}` is not CONTAINER or CONTAINER:ALIAS"));
-        }
-    }
-    for (flag, name) in
-        [("container-join-network", join), ("container-join-network-alias", policy.network.join_alias.as_deref())]
-    {
-        if let Some(name) = name.filter(|name| !container_name(name)) {
-            problems.push(format!("-{flag}: `{name}` is no name or ID of a container"));
-        }
+    type Check = fn(&str) -> Option<String>;
+    let checks: [(&str, Option<&str>, Check); 5] = [
+        ("docker-link", policy.container.link.as_deref(), policy::link_problem),
+        ("container-join-network", join, policy::container_problem),
+        ("container-join-network-alias", policy.network.join_alias.as_deref(), policy::container_problem),
+        ("user", policy.container.user.as_deref(), policy::user_problem),
+        ("cgroup-parent", policy.container.cgroup_parent.as_deref(), policy::cgroup_parent_problem),
+    ];
+    for (flag, value, check) in checks {
+        problems.extend(value.and_then(check).map(|problem| format!("-{flag}: {problem}")));
     }
     problems
-}
-
-/// Is this a name or an ID that the engine gives to containers?
-fn container_name(name: &str) -> bool {
-    name.starts_with(|c: char| c.is_ascii_alphanumeric())
-        && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-'))
 }

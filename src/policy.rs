@@ -1,16 +1,33 @@
 //! What an agent may do. A policy names things people know, and denies what it does not mention.
 
+mod read;
+
+pub use read::{EMBEDDED, cgroup_parent_problem, container_problem, link_problem, root_problem, user_problem};
+
 use ipnet::IpNet;
 use regex::Regex;
-use serde::Deserialize;
 use std::path::PathBuf;
 
+/// An enum whose variants each have a word in policy files.
+macro_rules! words {
+    ($(#[$meta:meta])* pub enum $name:ident { $($(#[$variant_meta:meta])* $variant:ident = $word:literal,)+ }) => {
+        $(#[$meta])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum $name {
+            $($(#[$variant_meta])* $variant,)+
+        }
+
+        impl $name {
+            /// Every word, with what it stands for.
+            pub const WORDS: &[(&str, Self)] = &[$(($word, Self::$variant)),+];
+        }
+    };
+}
+
 /// A policy.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+#[derive(Debug, Clone, Default)]
 pub struct Policy {
     /// Its name, for refusals and the audit: the file's name without `.toml`.
-    #[serde(skip)]
     pub name: String,
     /// One line for people.
     pub description: String,
@@ -29,8 +46,7 @@ pub struct Policy {
 }
 
 /// What may be done with own containers, and what they may be given.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+#[derive(Debug, Clone, Default)]
 pub struct Container {
     /// The operations that are granted.
     pub allow: Vec<ContainerOperation>,
@@ -69,33 +85,32 @@ pub struct Container {
     pub link: Option<String>,
 }
 
-/// Operations on containers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum ContainerOperation {
-    /// List, inspect, top, stats, changes.
-    Read,
-    /// Read the output, also while it is written.
-    Logs,
-    /// Create; without it nothing can be run.
-    Create,
-    /// Start, stop, restart, kill, pause, unpause, wait, resize, rename, update.
-    Run,
-    /// Attach to a container's streams.
-    Attach,
-    /// Run further commands in a container.
-    Exec,
-    /// Copy files out and in (`docker cp`).
-    Copy,
-    /// Export a file system.
-    Export,
-    /// Remove and prune.
-    Remove,
+words! {
+    /// Operations on containers.
+    pub enum ContainerOperation {
+        /// List, inspect, top, stats, changes.
+        Read = "read",
+        /// Read the output, also while it is written.
+        Logs = "logs",
+        /// Create; without it nothing can be run.
+        Create = "create",
+        /// Start, stop, restart, kill, pause, unpause, wait, resize, rename, update.
+        Run = "run",
+        /// Attach to a container's streams.
+        Attach = "attach",
+        /// Run further commands in a container.
+        Exec = "exec",
+        /// Copy files out and in (`docker cp`).
+        Copy = "copy",
+        /// Export a file system.
+        Export = "export",
+        /// Remove and prune.
+        Remove = "remove",
+    }
 }
 
 /// Which host ports may be published.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Publish {
     /// May ports be published at all?
     pub enabled: bool,
@@ -106,8 +121,7 @@ pub struct Publish {
 }
 
 /// What host paths containers may mount.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+#[derive(Debug, Clone, Default)]
 pub struct Bind {
     /// The paths under which binds are allowed.
     pub roots: Vec<BindRoot>,
@@ -119,8 +133,7 @@ pub struct Bind {
 }
 
 /// A host path under which binds are allowed.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BindRoot {
     /// An absolute path without `.`, `..` or a trailing slash.
     pub path: PathBuf,
@@ -128,30 +141,30 @@ pub struct BindRoot {
     pub access: Access,
 }
 
-/// How a path may be mounted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Access {
-    /// Read-only.
-    Ro,
-    /// Read-write.
-    Rw,
+words! {
+    /// How a path may be mounted.
+    pub enum Access {
+        /// Read-only.
+        Ro = "ro",
+        /// Read-write.
+        Rw = "rw",
+    }
 }
 
-/// What a bind of the engine's own socket becomes.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum DockerSocket {
-    /// It is refused.
-    #[default]
-    Refused,
-    /// The guarded socket is mounted in its place.
-    Guarded,
+words! {
+    /// What a bind of the engine's own socket becomes.
+    #[derive(Default)]
+    pub enum DockerSocket {
+        /// It is refused.
+        #[default]
+        Refused = "refused",
+        /// The guarded socket is mounted in its place.
+        Guarded = "guarded",
+    }
 }
 
 /// Images, builds and registries.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+#[derive(Debug, Clone, Default)]
 pub struct Image {
     /// The operations that are granted.
     pub allow: Vec<ImageOperation>,
@@ -174,37 +187,36 @@ pub struct Image {
     pub max_archive_bytes: Option<u64>,
 }
 
-/// Operations on images.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum ImageOperation {
-    /// List, inspect, history.
-    Read,
-    /// Pull.
-    Pull,
-    /// Push.
-    Push,
-    /// Build.
-    Build,
-    /// Commit a container.
-    Commit,
-    /// Load an archive (`docker load`).
-    Load,
-    /// Import a file system (`docker import`).
-    Import,
-    /// Save an archive (`docker save`).
-    Save,
-    /// Tag.
-    Tag,
-    /// Remove and prune own images.
-    Remove,
-    /// Search a registry.
-    Search,
+words! {
+    /// Operations on images.
+    pub enum ImageOperation {
+        /// List, inspect, history.
+        Read = "read",
+        /// Pull.
+        Pull = "pull",
+        /// Push.
+        Push = "push",
+        /// Build.
+        Build = "build",
+        /// Commit a container.
+        Commit = "commit",
+        /// Load an archive (`docker load`).
+        Load = "load",
+        /// Import a file system (`docker import`).
+        Import = "import",
+        /// Save an archive (`docker save`).
+        Save = "save",
+        /// Tag.
+        Tag = "tag",
+        /// Remove and prune own images.
+        Remove = "remove",
+        /// Search a registry.
+        Search = "search",
+    }
 }
 
 /// Networks.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+#[derive(Debug, Clone, Default)]
 pub struct Network {
     /// The operations that are granted.
     pub allow: Vec<NetworkOperation>,
@@ -219,23 +231,22 @@ pub struct Network {
     pub join_alias: Option<String>,
 }
 
-/// Operations on networks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum NetworkOperation {
-    /// List, inspect.
-    Read,
-    /// Create.
-    Create,
-    /// Connect and disconnect own containers.
-    Connect,
-    /// Remove and prune.
-    Remove,
+words! {
+    /// Operations on networks.
+    pub enum NetworkOperation {
+        /// List, inspect.
+        Read = "read",
+        /// Create.
+        Create = "create",
+        /// Connect and disconnect own containers.
+        Connect = "connect",
+        /// Remove and prune.
+        Remove = "remove",
+    }
 }
 
 /// Volumes.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+#[derive(Debug, Clone, Default)]
 pub struct Volume {
     /// The operations that are granted.
     pub allow: Vec<VolumeOperation>,
@@ -243,45 +254,43 @@ pub struct Volume {
     pub shared: Vec<Glob>,
 }
 
-/// Operations on volumes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum VolumeOperation {
-    /// List, inspect.
-    Read,
-    /// Create, by itself or with a container.
-    Create,
-    /// Remove and prune.
-    Remove,
+words! {
+    /// Operations on volumes.
+    pub enum VolumeOperation {
+        /// List, inspect.
+        Read = "read",
+        /// Create, by itself or with a container.
+        Create = "create",
+        /// Remove and prune.
+        Remove = "remove",
+    }
 }
 
 /// The engine itself. `_ping` and `version` are always granted.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+#[derive(Debug, Clone, Default)]
 pub struct System {
     /// The operations that are granted.
     pub allow: Vec<SystemOperation>,
 }
 
-/// Reads of the engine.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum SystemOperation {
-    /// `info`.
-    Info,
-    /// `events`.
-    Events,
-    /// `system df`.
-    DiskUsage,
-    /// `login`.
-    Auth,
-    /// `distribution` (a registry's view of an image).
-    Distribution,
+words! {
+    /// Reads of the engine.
+    pub enum SystemOperation {
+        /// `info`.
+        Info = "info",
+        /// `events`.
+        Events = "events",
+        /// `system df`.
+        DiskUsage = "disk-usage",
+        /// `login`.
+        Auth = "auth",
+        /// `distribution` (a registry's view of an image).
+        Distribution = "distribution",
+    }
 }
 
 /// A pattern in which `*` matches any run of characters and everything else itself.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Debug, Clone)]
 pub struct Glob {
     text: String,
     regex: Regex,
@@ -328,22 +337,3 @@ grants!(Image, ImageOperation);
 grants!(Network, NetworkOperation);
 grants!(Volume, VolumeOperation);
 grants!(System, SystemOperation);
-
-const EMBEDDED: [(&str, &str); 1] = [("ci-agent", include_str!("../policies/ci-agent.toml"))];
-
-impl Policy {
-    /// The policy of this name, or in this file.
-    ///
-    /// # Errors
-    /// One line for each problem.
-    pub fn load(name_or_file: &str) -> Result<Self, Vec<String>> {
-        let embedded = EMBEDDED.iter().find(|(name, _)| *name == name_or_file).map(|(_, text)| (*text).to_owned());
-        let text = match embedded {
-            Some(text) => text,
-            None => std::fs::read_to_string(name_or_file).map_err(|e| vec![format!("{name_or_file}: {e}")])?,
-        };
-        let policy: Self = toml::from_str(&text).map_err(|e| vec![format!("{name_or_file}: {e}")])?;
-        let stem = std::path::Path::new(name_or_file).file_stem().unwrap_or_default();
-        Ok(Self { name: stem.to_string_lossy().into_owned(), ..policy })
-    }
-}

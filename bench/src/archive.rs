@@ -9,8 +9,7 @@ pub fn size(bulk: u64) -> u64 {
 
 pub fn header(bulk: u64) -> Vec<u8> {
     let mut header = vec![0; BLOCK];
-    let mut put =
-        |at: usize, text: &str| header[at..at + text.len()].copy_from_slice(text.as_bytes());
+    let mut put = |at: usize, text: &str| header[at..at + text.len()].copy_from_slice(text.as_bytes());
     put(0, "data");
     put(100, "0000644\0");
     put(108, "0000000\0");

@@ -31,9 +31,7 @@ pub fn run(plan: Plan) -> Result<bool> {
     if plan.cores == Cores::One {
         stay_on_one_core()?;
     }
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     LocalSet::new().block_on(&runtime, async {
         let mut stop = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
@@ -73,10 +71,7 @@ async fn compare(plan: &Plan, size: u64) -> Result<bool> {
         "{cores}, medians of {} rounds; rates and times as clients see them, CPU and memory of the proxy",
         plan.rounds
     ));
-    for case in cases::all()
-        .iter()
-        .filter(|case| case.name.contains(&plan.only))
-    {
+    for case in cases::all().iter().filter(|case| case.name.contains(&plan.only)) {
         measure(plan, case, &targets, &mut report).await;
     }
     if plan.only.is_empty() {
@@ -84,11 +79,7 @@ async fn compare(plan: &Plan, size: u64) -> Result<bool> {
         alone(plan, &place, &mut report).await;
         let mut samples = [Samples::default()];
         samples[0].add(Kind::Sockguard, size as f64 / 1024.0);
-        report.case(
-            "binary",
-            &[Measure::Taken("KiB", Limit::AtMost(8192.0))],
-            &samples,
-        );
+        report.case("binary", &[Measure::Taken("KiB", Limit::AtMost(8192.0))], &samples);
     }
     Ok(report.end())
 }
@@ -139,11 +130,7 @@ fn left(targets: &[Target], report: &mut Report) {
             Err(why) => report.failure("memory", target.kind, &why),
         }
     }
-    report.case(
-        "memory, after all above",
-        &[Measure::Taken("KiB", Limit::Open)],
-        &samples,
-    );
+    report.case("memory, after all above", &[Measure::Taken("KiB", Limit::Open)], &samples);
 }
 
 /// What needs fresh processes.
@@ -176,11 +163,7 @@ async fn alone(plan: &Plan, place: &Place, report: &mut Report) {
             }
         }
     }
-    report.case(
-        "start to first answer",
-        &[Measure::Taken("ms", Limit::AtMost(20.0))],
-        &samples,
-    );
+    report.case("start to first answer", &[Measure::Taken("ms", Limit::AtMost(20.0))], &samples);
 }
 
 fn add(samples: &mut [Samples], kind: Kind, numbers: &[f64]) {

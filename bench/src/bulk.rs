@@ -19,11 +19,7 @@ const GIB: f64 = (1u64 << 30) as f64;
 const MIB: f64 = (1u64 << 20) as f64;
 
 /// MiB per second, CPU seconds per GiB, and the most memory held meanwhile in KiB.
-async fn rate(
-    target: &Target,
-    bytes: u64,
-    work: impl Future<Output = Result<()>>,
-) -> Result<Vec<f64>> {
+async fn rate(target: &Target, bytes: u64, work: impl Future<Output = Result<()>>) -> Result<Vec<f64>> {
     target.process.forget_peak()?;
     let (took, cpu) = cpu_of(target, async {
         let began = Instant::now();
@@ -32,11 +28,7 @@ async fn rate(
     })
     .await?;
     let bytes = bytes as f64;
-    Ok(vec![
-        bytes / MIB / took.as_secs_f64(),
-        cpu.as_secs_f64() / bytes * GIB,
-        target.process.peak()?,
-    ])
+    Ok(vec![bytes / MIB / took.as_secs_f64(), cpu.as_secs_f64() / bytes * GIB, target.process.peak()?])
 }
 
 pub async fn down(target: &Target, bulk: u64) -> Result<Vec<f64>> {
@@ -44,11 +36,7 @@ pub async fn down(target: &Target, bulk: u64) -> Result<Vec<f64>> {
         let mut wire = ask(&target.socket, "GET", "export", "").await?;
         let framing = expect(&mut wire, 200).await?;
         let got = wire.body(framing, |_| ()).await?;
-        if got != bulk {
-            Err(bad(format!("an export of {got} bytes")))
-        } else {
-            Ok(())
-        }
+        if got != bulk { Err(bad(format!("an export of {got} bytes"))) } else { Ok(()) }
     })
     .await
 }
@@ -99,11 +87,7 @@ pub async fn both_ways(target: &Target, bulk: u64) -> Result<Vec<f64>> {
             }
         };
         let ((), got) = try_join(send, receive).await?;
-        if got != pieces * PIECE as u64 {
-            Err(bad(format!("an echo of {got} bytes")))
-        } else {
-            Ok(())
-        }
+        if got != pieces * PIECE as u64 { Err(bad(format!("an echo of {got} bytes"))) } else { Ok(()) }
     })
     .await
 }
@@ -123,11 +107,7 @@ pub async fn echo(target: &Target, time: Duration) -> Result<Vec<f64>> {
     })
     .await?;
     let each = micros(cpu) / trips.len() as f64;
-    Ok(vec![
-        micros(percentile(&mut trips, 50)),
-        micros(percentile(&mut trips, 99)),
-        each,
-    ])
+    Ok(vec![micros(percentile(&mut trips, 50)), micros(percentile(&mut trips, 99)), each])
 }
 
 pub async fn ping_pong(wire: &mut Wire) -> Result<()> {
@@ -136,11 +116,7 @@ pub async fn ping_pong(wire: &mut Wire) -> Result<()> {
     let mut got = [0; 64];
     write.write_all(&sent).await?;
     read.read_exact(&mut got).await?;
-    if got == sent {
-        Ok(())
-    } else {
-        Err(bad("another echo than what was sent".into()))
-    }
+    if got == sent { Ok(()) } else { Err(bad("another echo than what was sent".into())) }
 }
 
 /// p50 and p99 of the way of a followed log's line from the engine to the client, in microseconds.
@@ -152,20 +128,11 @@ pub async fn log_line(target: &Target, time: Duration) -> Result<Vec<f64>> {
     while Instant::now() < until {
         let line = wire.chunk().await?;
         let arrived = clock::now();
-        let text = line
-            .get(8..)
-            .and_then(|text| std::str::from_utf8(text).ok())
-            .unwrap_or_default();
-        let sent = text
-            .trim()
-            .parse()
-            .map_err(|_| bad(format!("log line `{}`", text.escape_debug())))?;
+        let text = line.get(8..).and_then(|text| std::str::from_utf8(text).ok()).unwrap_or_default();
+        let sent = text.trim().parse().map_err(|_| bad(format!("log line `{}`", text.escape_debug())))?;
         waits.push(arrived.saturating_sub(Duration::from_nanos(sent)));
     }
-    Ok(vec![
-        micros(percentile(&mut waits, 50)),
-        micros(percentile(&mut waits, 99)),
-    ])
+    Ok(vec![micros(percentile(&mut waits, 50)), micros(percentile(&mut waits, 99))])
 }
 
 /// An attached stream, hijacked.
@@ -178,28 +145,18 @@ pub async fn attach(socket: &Path) -> Result<Wire> {
 
 async fn ask(socket: &Path, method: &str, what: &str, headers: &str) -> Result<Wire> {
     let mut wire = Wire::connect(socket).await?;
-    let line = format!(
-        "{method} /v1.47/containers/{CONTAINER}/{what} HTTP/1.1\r\nHost: docker\r\n{headers}\r\n"
-    );
+    let line = format!("{method} /v1.47/containers/{CONTAINER}/{what} HTTP/1.1\r\nHost: docker\r\n{headers}\r\n");
     wire.send(line.as_bytes()).await?;
     Ok(wire)
 }
 
 async fn expect(wire: &mut Wire, status: u16) -> Result<Framing> {
-    let head = wire
-        .head()
-        .await?
-        .ok_or_else(|| bad("connection closed without an answer".into()))?;
+    let head = wire.head().await?.ok_or_else(|| bad("connection closed without an answer".into()))?;
     let framing = head.framing.unwrap_or(Framing::ToEnd);
     if head.status()? == status {
         return Ok(framing);
     }
     let mut body = Vec::new();
-    wire.body(framing, |piece| body.extend_from_slice(piece))
-        .await?;
-    Err(bad(format!(
-        "`{}`: {}",
-        head.line,
-        String::from_utf8_lossy(&body)
-    )))
+    wire.body(framing, |piece| body.extend_from_slice(piece)).await?;
+    Err(bad(format!("`{}`: {}", head.line, String::from_utf8_lossy(&body))))
 }

@@ -9,8 +9,7 @@ use crate::report::Measure;
 use crate::target::Kind;
 
 pub const LIST: &str = "GET /v1.47/containers/json?all=1 HTTP/1.1\r\nHost: docker\r\n\r\n";
-const SHORT_LIST: &str =
-    "GET /v1.47/containers/json?all=1&limit=2 HTTP/1.1\r\nHost: docker\r\n\r\n";
+const SHORT_LIST: &str = "GET /v1.47/containers/json?all=1&limit=2 HTTP/1.1\r\nHost: docker\r\n\r\n";
 const CREATE_BODY: usize = 4096;
 
 pub enum Work {
@@ -31,48 +30,17 @@ pub struct Case {
 pub fn all() -> Vec<Case> {
     use Connections::{Kept, New};
     let get = |line: &str| line.as_bytes().to_vec();
-    let inspect =
-        format!("GET /v1.47/containers/{CONTAINER}/json HTTP/1.1\r\nHost: docker\r\n\r\n");
+    let inspect = format!("GET /v1.47/containers/{CONTAINER}/json HTTP/1.1\r\nHost: docker\r\n\r\n");
     let swarm = post("/v1.47/swarm/init", &json!({"ListenAddr": "0.0.0.0:2377"}));
     let create = post("/v1.47/containers/create?name=build", &create_body(false));
     let privileged = post("/v1.47/containers/create?name=build", &create_body(true));
     vec![
         requests("ping", PING.to_vec(), Kept(1), ping, TimesRelay(3.0)),
-        requests(
-            "ping, 16 connections",
-            PING.to_vec(),
-            Kept(16),
-            ping,
-            TimesRelay(3.0),
-        ),
-        requests(
-            "ping, new connections",
-            PING.to_vec(),
-            New,
-            ping,
-            AtMost(52.0),
-        ),
-        requests(
-            "list of 2 KiB",
-            get(SHORT_LIST),
-            Kept(1),
-            |kind, answer| list(kind, answer, 2),
-            TimesRelay(3.0),
-        ),
-        requests(
-            "inspect, own by ID",
-            get(&inspect),
-            Kept(1),
-            inspected,
-            TimesRelay(3.0),
-        ),
-        requests(
-            "list of 1 MiB",
-            get(LIST),
-            Kept(1),
-            |kind, answer| list(kind, answer, CONTAINERS),
-            AtMost(4000.0),
-        ),
+        requests("ping, 16 connections", PING.to_vec(), Kept(16), ping, TimesRelay(3.0)),
+        requests("ping, new connections", PING.to_vec(), New, ping, AtMost(52.0)),
+        requests("list of 2 KiB", get(SHORT_LIST), Kept(1), |kind, answer| list(kind, answer, 2), TimesRelay(3.0)),
+        requests("inspect, own by ID", get(&inspect), Kept(1), inspected, TimesRelay(3.0)),
+        requests("list of 1 MiB", get(LIST), Kept(1), |kind, answer| list(kind, answer, CONTAINERS), AtMost(4000.0)),
         requests(
             "list of 1 MiB, 16 connections",
             get(LIST),
@@ -80,27 +48,9 @@ pub fn all() -> Vec<Case> {
             |kind, answer| list(kind, answer, CONTAINERS),
             AtMost(4000.0),
         ),
-        requests(
-            "create, body of 4 KiB",
-            create,
-            Kept(1),
-            created,
-            TimesRelay(6.0),
-        ),
-        requests(
-            "refused by path",
-            swarm,
-            Kept(1),
-            |kind, answer| refused(kind, answer, 200),
-            TimesRelay(1.5),
-        ),
-        requests(
-            "refused by body",
-            privileged,
-            Kept(1),
-            |kind, answer| refused(kind, answer, 201),
-            TimesRelay(4.0),
-        ),
+        requests("create, body of 4 KiB", create, Kept(1), created, TimesRelay(6.0)),
+        requests("refused by path", swarm, Kept(1), |kind, answer| refused(kind, answer, 200), TimesRelay(1.5)),
+        requests("refused by body", privileged, Kept(1), |kind, answer| refused(kind, answer, 201), TimesRelay(4.0)),
         bulk("export, 1 way down", Work::Down),
         bulk("archive, 1 way up", Work::Up),
         bulk("hijacked, both ways", Work::BothWays),
@@ -116,10 +66,7 @@ pub fn all() -> Vec<Case> {
         Case {
             name: "line of a followed log",
             work: Work::LogLine,
-            measures: vec![
-                Measure::Seen("p50, µs", TimesRelay(1.1)),
-                Measure::Seen("p99, µs", Open),
-            ],
+            measures: vec![Measure::Seen("p50, µs", TimesRelay(1.1)), Measure::Seen("p99, µs", Open)],
         },
     ]
 }
@@ -133,11 +80,7 @@ fn requests(
 ) -> Case {
     Case {
         name,
-        work: Work::Requests(Requests {
-            request,
-            connections,
-            check,
-        }),
+        work: Work::Requests(Requests { request, connections, check }),
         measures: vec![
             Measure::Seen("rate, 1/s", Open),
             Measure::Seen("p50, µs", Open),
@@ -162,11 +105,8 @@ fn bulk(name: &'static str, work: Work) -> Case {
 fn post(target: &str, body: &Value) -> Vec<u8> {
     let body = body.to_string();
     let length = body.len();
-    let head = format!(
-        "POST {target} HTTP/1.1\r\nHost: docker\r\nUser-Agent: Docker-Client/28.2.2 (linux)\r\n"
-    );
-    format!("{head}Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}")
-        .into_bytes()
+    let head = format!("POST {target} HTTP/1.1\r\nHost: docker\r\nUser-Agent: Docker-Client/28.2.2 (linux)\r\n");
+    format!("{head}Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}").into_bytes()
 }
 
 /// The fields that the docker CLI sends, and an environment that fills it up.
@@ -175,65 +115,40 @@ fn create_body(privileged: bool) -> Value {
     body["HostConfig"]["Privileged"] = json!(privileged);
     let mut variables = Vec::new();
     while body.to_string().len() < CREATE_BODY - 40 {
-        variables.push(format!(
-            "BUILD_VARIABLE_{:02}=a value as builds set",
-            variables.len()
-        ));
+        variables.push(format!("BUILD_VARIABLE_{:02}=a value as builds set", variables.len()));
         body["Env"] = json!(variables);
     }
     body
 }
 
 fn ping(_: Kind, answer: &Answer) -> Result<(), String> {
-    wants(
-        answer.status == 200 && answer.body == b"OK",
-        "not a ping's answer",
-    )
+    wants(answer.status == 200 && answer.body == b"OK", "not a ping's answer")
 }
 
 fn list(kind: Kind, answer: &Answer, entries: usize) -> Result<(), String> {
     let list: Value = document(answer)?;
     let got = list.as_array().map(Vec::len);
-    wants(
-        answer.status == 200 && got == Some(entries),
-        "not the list of all entries",
-    )?;
+    wants(answer.status == 200 && got == Some(entries), "not the list of all entries")?;
     labels(kind, answer)
 }
 
 fn inspected(kind: Kind, answer: &Answer) -> Result<(), String> {
     let container = document(answer)?;
-    wants(
-        answer.status == 200 && container["Id"] == CONTAINER,
-        "not the container",
-    )?;
+    wants(answer.status == 200 && container["Id"] == CONTAINER, "not the container")?;
     labels(kind, answer)
 }
 
 /// The owner label is the engine's and sockguard's business; a client's own labels stay.
 fn labels(kind: Kind, answer: &Answer) -> Result<(), String> {
     let text = String::from_utf8_lossy(&answer.body);
-    wants(
-        text.contains("com.docker.compose.project"),
-        "a label is lost",
-    )?;
-    wants(
-        text.contains(OWNER_LABEL) != kind.is_guarded(),
-        "the owner label is where it should not be",
-    )
+    wants(text.contains("com.docker.compose.project"), "a label is lost")?;
+    wants(text.contains(OWNER_LABEL) != kind.is_guarded(), "the owner label is where it should not be")
 }
 
 fn created(kind: Kind, answer: &Answer) -> Result<(), String> {
     let created = document(answer)?;
-    wants(
-        answer.status == 201 && created["Id"].as_str().is_some_and(|id| id.len() == 64),
-        "nothing was created",
-    )?;
-    let warning = if kind.is_guarded() {
-        "labelled"
-    } else {
-        "unlabelled"
-    };
+    wants(answer.status == 201 && created["Id"].as_str().is_some_and(|id| id.len() == 64), "nothing was created")?;
+    let warning = if kind.is_guarded() { "labelled" } else { "unlabelled" };
     let warnings = created["Warnings"].as_array();
     wants(
         warnings.is_some_and(|all| all.contains(&json!(warning))),
@@ -246,9 +161,7 @@ fn refused(kind: Kind, answer: &Answer, bare: u16) -> Result<(), String> {
         return wants(answer.status == bare, "the bare engine would not do it");
     }
     let message = document(answer)?;
-    let teaches = message["message"]
-        .as_str()
-        .is_some_and(|message| message.contains("sockguard"));
+    let teaches = message["message"].as_str().is_some_and(|message| message.contains("sockguard"));
     wants(answer.status == 403 && teaches, "not refused")
 }
 
@@ -257,9 +170,5 @@ fn document(answer: &Answer) -> Result<Value, String> {
 }
 
 fn wants(right: bool, otherwise: &str) -> Result<(), String> {
-    if right {
-        Ok(())
-    } else {
-        Err(otherwise.to_string())
-    }
+    if right { Ok(()) } else { Err(otherwise.to_string()) }
 }

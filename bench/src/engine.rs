@@ -25,14 +25,8 @@ struct Engine {
 }
 
 pub fn run(socket: PathBuf, bulk: u64) -> Result<()> {
-    let engine = Rc::new(Engine {
-        world: World::new(),
-        bulk,
-        created: Cell::new(0),
-    });
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
+    let engine = Rc::new(Engine { world: World::new(), bulk, created: Cell::new(0) });
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     LocalSet::new().block_on(&runtime, async {
         let listener = UnixListener::bind(socket)?;
         loop {
@@ -53,34 +47,23 @@ impl Engine {
             let method = request.next().unwrap_or_default();
             let target = request.next().unwrap_or_default();
             let (path, query) = target.split_once('?').unwrap_or((target, ""));
-            let path: Vec<_> = path
-                .split('/')
-                .skip(1)
-                .skip_while(|part| is_version(part))
-                .collect();
+            let path: Vec<_> = path.split('/').skip(1).skip_while(|part| is_version(part)).collect();
             if head.expects_continue {
                 wire.send(b"HTTP/1.1 100 Continue\r\n\r\n").await?;
             }
             match (method, path.as_slice()) {
-                ("GET", ["containers", _, "export"]) => {
-                    streams::export(&mut wire, self.bulk).await?
-                }
+                ("GET", ["containers", _, "export"]) => streams::export(&mut wire, self.bulk).await?,
                 ("GET", ["containers", _, "logs"]) => return streams::logs(&mut wire).await,
                 ("POST", ["containers", _, "attach"]) => return streams::echo(&mut wire).await,
                 ("PUT", ["containers", _, "archive"]) | ("POST", ["images", "load"]) => {
                     let got = streams::sink(&mut wire, &head).await?;
                     let right = got == crate::archive::size(self.bulk);
-                    let answer = if right {
-                        Answer::empty(200)
-                    } else {
-                        Answer::failure(400, "wrong archive size")
-                    };
+                    let answer = if right { Answer::empty(200) } else { Answer::failure(400, "wrong archive size") };
                     wire.send(&answer.bytes(method)).await?;
                 }
                 (method, path) => {
                     let body = read(&mut wire, &head).await?;
-                    wire.send(&self.answer(method, path, query, &body).bytes(method))
-                        .await?;
+                    wire.send(&self.answer(method, path, query, &body).bytes(method)).await?;
                 }
             }
             if head.closes {
@@ -93,9 +76,7 @@ impl Engine {
     fn answer(&self, method: &str, path: &[&str], query: &str, body: &[u8]) -> Answer {
         let world = &self.world;
         match (method, path) {
-            ("GET" | "HEAD", ["_ping"]) => {
-                Answer::new(200, "text/plain; charset=utf-8", b"OK".to_vec())
-            }
+            ("GET" | "HEAD", ["_ping"]) => Answer::new(200, "text/plain; charset=utf-8", b"OK".to_vec()),
             ("GET", ["version"]) => Answer::json(200, world.version.clone()),
             ("GET", ["info"]) => Answer::json(200, world.info.clone()),
             ("GET", ["containers", "json"]) => Answer::json(200, world.containers(limit(query))),
@@ -108,10 +89,7 @@ impl Engine {
             ("GET", ["volumes", _]) => Answer::json(200, world.volume.clone()),
             ("POST", ["swarm", "init"]) => Answer::json(200, b"\"node\"".to_vec()),
             _ => {
-                eprintln!(
-                    "fake engine: nothing for {method} /{}?{query}",
-                    path.join("/")
-                );
+                eprintln!("fake engine: nothing for {method} /{}?{query}", path.join("/"));
                 Answer::failure(404, "page not found")
             }
         }
@@ -121,31 +99,24 @@ impl Engine {
     fn create(&self, body: &[u8]) -> Vec<u8> {
         let number = self.created.get() + 1;
         self.created.set(number);
-        let labelled = body
-            .windows(OWNER_LABEL.len())
-            .any(|window| window == OWNER_LABEL.as_bytes());
+        let labelled = body.windows(OWNER_LABEL.len()).any(|window| window == OWNER_LABEL.as_bytes());
         let warning = if labelled { "labelled" } else { "unlabelled" };
         text(&serde_json::json!({"Id": format!("{number:064x}"), "Warnings": [warning]}))
     }
 }
 
 fn is_version(part: &str) -> bool {
-    part.strip_prefix('v')
-        .is_some_and(|rest| rest.starts_with(|first: char| first.is_ascii_digit()))
+    part.strip_prefix('v').is_some_and(|rest| rest.starts_with(|first: char| first.is_ascii_digit()))
 }
 
 fn limit(query: &str) -> Option<usize> {
-    query
-        .split('&')
-        .find_map(|pair| pair.strip_prefix("limit="))
-        .and_then(|limit| limit.parse().ok())
+    query.split('&').find_map(|pair| pair.strip_prefix("limit=")).and_then(|limit| limit.parse().ok())
 }
 
 async fn read(wire: &mut Wire, head: &Head) -> Result<Vec<u8>> {
     let mut body = Vec::new();
     if let Some(framing) = head.framing {
-        wire.body(framing, |piece| body.extend_from_slice(piece))
-            .await?;
+        wire.body(framing, |piece| body.extend_from_slice(piece)).await?;
     }
     Ok(body)
 }
@@ -182,25 +153,17 @@ impl Answer {
             _ => "Bad Request",
         };
         bytes.extend_from_slice(format!("HTTP/1.1 {} {reason}\r\n", self.status).as_bytes());
-        bytes.extend_from_slice(
-            b"Api-Version: 1.47\r\nDocker-Experimental: false\r\nOstype: linux\r\n",
-        );
-        bytes.extend_from_slice(
-            b"Server: Docker/27.5.1 (linux)\r\nDate: Wed, 01 Jan 2025 00:00:00 GMT\r\n",
-        );
+        bytes.extend_from_slice(b"Api-Version: 1.47\r\nDocker-Experimental: false\r\nOstype: linux\r\n");
+        bytes.extend_from_slice(b"Server: Docker/27.5.1 (linux)\r\nDate: Wed, 01 Jan 2025 00:00:00 GMT\r\n");
         bytes.extend_from_slice(format!("Content-Type: {}\r\n", self.kind).as_bytes());
         if method == "HEAD" || self.body.len() <= CHUNK_FROM {
-            bytes.extend_from_slice(
-                format!("Content-Length: {}\r\n\r\n", self.body.len()).as_bytes(),
-            );
+            bytes.extend_from_slice(format!("Content-Length: {}\r\n\r\n", self.body.len()).as_bytes());
             if method != "HEAD" {
                 bytes.extend_from_slice(&self.body);
             }
         } else {
             let size = self.body.len();
-            bytes.extend_from_slice(
-                format!("Transfer-Encoding: chunked\r\n\r\n{size:x}\r\n").as_bytes(),
-            );
+            bytes.extend_from_slice(format!("Transfer-Encoding: chunked\r\n\r\n{size:x}\r\n").as_bytes());
             bytes.extend_from_slice(&self.body);
             bytes.extend_from_slice(b"\r\n0\r\n\r\n");
         }

@@ -9,8 +9,7 @@ use futures_util::future::try_join_all;
 use crate::target::{Kind, Target};
 use crate::wire::{Framing, Wire, bad};
 
-pub const PING: &[u8] =
-    b"GET /_ping HTTP/1.1\r\nHost: docker\r\nUser-Agent: Docker-Client/28.2.2 (linux)\r\n\r\n";
+pub const PING: &[u8] = b"GET /_ping HTTP/1.1\r\nHost: docker\r\nUser-Agent: Docker-Client/28.2.2 (linux)\r\n\r\n";
 /// Left to a process to finish what it does behind an answer.
 const SETTLE: Duration = Duration::from_millis(10);
 
@@ -34,10 +33,7 @@ pub struct Answer {
 }
 
 /// CPU time that `target` needs for `work`.
-pub async fn cpu_of<T>(
-    target: &Target,
-    work: impl Future<Output = Result<T>>,
-) -> Result<(T, Duration)> {
+pub async fn cpu_of<T>(target: &Target, work: impl Future<Output = Result<T>>) -> Result<(T, Duration)> {
     tokio::time::sleep(SETTLE).await;
     let before = target.process.cpu()?;
     let done = work.await?;
@@ -63,20 +59,10 @@ impl Requests {
         let mut waits = waits.into_inner();
         let count = waits.len() as f64;
         let rate = count / took.as_secs_f64();
-        Ok(vec![
-            rate,
-            micros(percentile(&mut waits, 50)),
-            micros(percentile(&mut waits, 99)),
-            micros(cpu) / count,
-        ])
+        Ok(vec![rate, micros(percentile(&mut waits, 50)), micros(percentile(&mut waits, 99)), micros(cpu) / count])
     }
 
-    async fn client(
-        &self,
-        target: &Target,
-        until: Instant,
-        waits: &RefCell<Vec<Duration>>,
-    ) -> Result<()> {
+    async fn client(&self, target: &Target, until: Instant, waits: &RefCell<Vec<Duration>>) -> Result<()> {
         let mut kept = None;
         let mut first = None;
         loop {
@@ -103,9 +89,7 @@ impl Requests {
                 }
                 Some(first) if first == (status, length) => {}
                 Some(first) => {
-                    return Err(bad(format!(
-                        "an answer of {status} and {length} bytes after {first:?}"
-                    )));
+                    return Err(bad(format!("an answer of {status} and {length} bytes after {first:?}")));
                 }
             }
             if !closes && matches!(self.connections, Connections::Kept(_)) {
@@ -119,19 +103,10 @@ impl Requests {
 }
 
 /// Sends one request and reads its answer: status, length of the body, whether the connection ends.
-pub async fn answer(
-    wire: &mut Wire,
-    request: &[u8],
-    piece: impl FnMut(&[u8]),
-) -> Result<(u16, u64, bool)> {
+pub async fn answer(wire: &mut Wire, request: &[u8], piece: impl FnMut(&[u8])) -> Result<(u16, u64, bool)> {
     wire.send(request).await?;
-    let head = wire
-        .head()
-        .await?
-        .ok_or_else(|| bad("connection closed without an answer".into()))?;
-    let length = wire
-        .body(head.framing.unwrap_or(Framing::ToEnd), piece)
-        .await?;
+    let head = wire.head().await?.ok_or_else(|| bad("connection closed without an answer".into()))?;
+    let length = wire.body(head.framing.unwrap_or(Framing::ToEnd), piece).await?;
     Ok((head.status()?, length, head.closes))
 }
 
@@ -141,10 +116,7 @@ fn shown(body: &[u8]) -> String {
 
 pub fn percentile(waits: &mut [Duration], percent: usize) -> Duration {
     waits.sort_unstable();
-    waits
-        .get(waits.len() * percent / 100)
-        .copied()
-        .unwrap_or_default()
+    waits.get(waits.len() * percent / 100).copied().unwrap_or_default()
 }
 
 pub fn micros(duration: Duration) -> f64 {

@@ -24,8 +24,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-const USAGE: &str =
-    "usage: sockguard-bench [--sockguard PATH] [--quick] [--all-cores] [--only WORD]";
+const USAGE: &str = "usage: sockguard-bench [--sockguard PATH] [--quick] [--all-cores] [--only WORD]";
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Cores {
@@ -51,9 +50,7 @@ fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args().skip(1).collect();
     let words: Vec<_> = arguments.iter().map(String::as_str).collect();
     let done = match words.as_slice() {
-        ["engine", socket, bulk] => number(bulk)
-            .and_then(|bulk| engine::run(socket.into(), bulk))
-            .map(|()| true),
+        ["engine", socket, bulk] => number(bulk).and_then(|bulk| engine::run(socket.into(), bulk)).map(|()| true),
         ["relay", socket, upstream, threads] => number(threads)
             .and_then(|threads| relay::run(socket.into(), upstream.into(), threads as usize))
             .map(|()| true),
@@ -86,9 +83,7 @@ fn plan(words: &[&str]) -> Result<Plan> {
     let mut words = words.iter();
     while let Some(word) = words.next() {
         match *word {
-            "--sockguard" => {
-                plan.sockguard = words.next().ok_or_else(|| Error::other(USAGE))?.into()
-            }
+            "--sockguard" => plan.sockguard = words.next().ok_or_else(|| Error::other(USAGE))?.into(),
             "--only" => plan.only = words.next().ok_or_else(|| Error::other(USAGE))?.to_string(),
             "--all-cores" => plan.cores = Cores::All,
             "--quick" => {

@@ -52,13 +52,7 @@ pub async fn measure(place: &Place, kind: Kind) -> Result<Vec<f64>> {
         return Err(bad(format!("the list was answered {status}")));
     }
     let listed = target.process.peak()? - before_list;
-    Ok(vec![
-        idle,
-        connected,
-        attached,
-        (attached - before) / MANY as f64,
-        listed,
-    ])
+    Ok(vec![idle, connected, attached, (attached - before) / MANY as f64, listed])
 }
 
 /// Milliseconds from the start of a fresh process to its first answer.

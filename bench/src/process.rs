@@ -22,11 +22,7 @@ pub struct Process {
 impl Process {
     /// Its log is read through a pipe, as a supervisor would, and thrown away.
     pub fn start(mut command: Command) -> Result<Self> {
-        let mut child = command
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()?;
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
         let said = Arc::new(Mutex::new(Vec::new()));
         if let Some(mut stderr) = child.stderr.take() {
             let said = said.clone();
@@ -56,10 +52,7 @@ impl Process {
                 };
             }
             if let Some(status) = self.child.try_wait()? {
-                return Err(Error::other(format!(
-                    "ended with {status}: {}",
-                    self.said()
-                )));
+                return Err(Error::other(format!("ended with {status}: {}", self.said())));
             }
             if began.elapsed() > START_LIMIT {
                 return Err(Error::other(format!("did not start: {}", self.said())));
@@ -70,11 +63,7 @@ impl Process {
     }
 
     pub fn said(&self) -> String {
-        let said = self
-            .said
-            .lock()
-            .map(|said| said.clone())
-            .unwrap_or_default();
+        let said = self.said.lock().map(|said| said.clone()).unwrap_or_default();
         String::from_utf8_lossy(&said).into_owned()
     }
 
@@ -99,9 +88,7 @@ impl Process {
     fn kib(&self, file: &str, name: &str) -> Result<f64> {
         let text = std::fs::read_to_string(format!("/proc/{}/{file}", self.child.id()))?;
         let line = text.lines().find_map(|line| line.strip_prefix(name));
-        let number = line
-            .and_then(|line| line.split_whitespace().next())
-            .and_then(|number| number.parse().ok());
+        let number = line.and_then(|line| line.split_whitespace().next()).and_then(|number| number.parse().ok());
         number.ok_or_else(|| bad(format!("no `{name}` in /proc/PID/{file}")))
     }
 }

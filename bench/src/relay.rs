@@ -11,10 +11,7 @@ use tokio::net::{UnixListener, UnixStream};
 const BUFFER: usize = 64 * 1024;
 
 pub fn run(socket: PathBuf, upstream: PathBuf, threads: usize) -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(threads)
-        .enable_all()
-        .build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build()?;
     // Spawned, so that accepting happens on the workers too and not on a thread of its own.
     runtime.block_on(async move { tokio::spawn(accept(socket, upstream)).await })?
 }

@@ -37,11 +37,7 @@ impl Samples {
     }
 
     fn median(&self, kind: Kind) -> Option<f64> {
-        let mut samples: Vec<_> = self.0[kind as usize]
-            .iter()
-            .copied()
-            .filter(|sample| sample.is_finite())
-            .collect();
+        let mut samples: Vec<_> = self.0[kind as usize].iter().copied().filter(|sample| sample.is_finite()).collect();
         samples.sort_by(f64::total_cmp);
         samples.get(samples.len() / 2).copied()
     }
@@ -57,17 +53,8 @@ pub struct Report {
 impl Report {
     pub fn head(&self, about: &str) {
         say!("{about}");
-        let kinds: String = Kind::ALL
-            .iter()
-            .map(|kind| format!("{:>11}", kind.name()))
-            .collect();
-        say!(
-            "{:<31}{:<13}{kinds}{:>9}{:>9}  limit",
-            "",
-            "",
-            "× direct",
-            "× relay"
-        );
+        let kinds: String = Kind::ALL.iter().map(|kind| format!("{:>11}", kind.name())).collect();
+        say!("{:<31}{:<13}{kinds}{:>9}{:>9}  limit", "", "", "× direct", "× relay");
     }
 
     /// One line for each measure of a case.
@@ -89,10 +76,7 @@ impl Report {
             let (limit, held) = match limit {
                 Limit::Open => (String::new(), None),
                 Limit::AtMost(most) => (format!("≤ {most}"), ours.map(|ours| ours <= most)),
-                Limit::TimesRelay(times) => (
-                    format!("≤ {times} × relay"),
-                    over_relay.map(|over| over <= times),
-                ),
+                Limit::TimesRelay(times) => (format!("≤ {times} × relay"), over_relay.map(|over| over <= times)),
             };
             let mark = match held {
                 None => "",
@@ -102,12 +86,8 @@ impl Report {
             say!(
                 "{title:<31}{:<13}{numbers}{:>9}{:>9}  {limit:<14} {mark}",
                 unit,
-                over_direct
-                    .map(|ratio| format!("{ratio:.2}"))
-                    .unwrap_or_default(),
-                over_relay
-                    .map(|ratio| format!("{ratio:.2}"))
-                    .unwrap_or_default(),
+                over_direct.map(|ratio| format!("{ratio:.2}")).unwrap_or_default(),
+                over_relay.map(|ratio| format!("{ratio:.2}")).unwrap_or_default(),
             );
             match held {
                 None => {}

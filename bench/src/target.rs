@@ -53,11 +53,7 @@ pub struct Place {
 
 impl Place {
     pub fn new(sockguard: PathBuf, bulk: u64) -> Result<Self> {
-        Ok(Self {
-            directory: tempfile::tempdir()?,
-            sockguard,
-            bulk,
-        })
+        Ok(Self { directory: tempfile::tempdir()?, sockguard, bulk })
     }
 
     /// Starts one target. The direct one is the engine, which the others need.
@@ -74,11 +70,7 @@ impl Place {
             command.arg(self.bulk.to_string());
         }
         if kind == Kind::Sockguard {
-            command
-                .arg("--filename")
-                .arg(&socket)
-                .arg("--upstream-socket")
-                .arg(&engine);
+            command.arg("--filename").arg(&socket).arg("--upstream-socket").arg(&engine);
             command.args(["--owner-label", OWNER]);
         }
         // One that was killed leaves its socket behind.
@@ -86,12 +78,7 @@ impl Place {
         let began = Instant::now();
         let mut process = Process::start(command)?;
         let start_up = process.ready(&socket, began).await?;
-        Ok(Target {
-            kind,
-            socket,
-            process,
-            start_up,
-        })
+        Ok(Target { kind, socket, process, start_up })
     }
 
     fn own(&self, command: &str, arguments: &[&Path]) -> Result<Command> {

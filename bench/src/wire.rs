@@ -27,11 +27,7 @@ pub struct Head {
 
 impl Head {
     pub fn status(&self) -> Result<u16> {
-        let code = self
-            .line
-            .split(' ')
-            .nth(1)
-            .and_then(|code| code.parse().ok());
+        let code = self.line.split(' ').nth(1).and_then(|code| code.parse().ok());
         code.ok_or_else(|| bad(format!("no status in `{}`", self.line)))
     }
 }
@@ -44,10 +40,7 @@ pub struct Wire {
 
 impl Wire {
     pub fn new(stream: UnixStream) -> Self {
-        Self {
-            stream,
-            ahead: BytesMut::with_capacity(4096),
-        }
+        Self { stream, ahead: BytesMut::with_capacity(4096) }
     }
 
     pub async fn connect(path: &std::path::Path) -> Result<Self> {
@@ -59,13 +52,7 @@ impl Wire {
     }
 
     /// For hijacked streams: the two raw directions, and what the peer had already sent.
-    pub fn split(
-        &mut self,
-    ) -> (
-        tokio::net::unix::ReadHalf<'_>,
-        tokio::net::unix::WriteHalf<'_>,
-        BytesMut,
-    ) {
+    pub fn split(&mut self) -> (tokio::net::unix::ReadHalf<'_>, tokio::net::unix::WriteHalf<'_>, BytesMut) {
         let ahead = self.ahead.split();
         let (read, write) = self.stream.split();
         (read, write, ahead)
@@ -81,11 +68,7 @@ impl Wire {
             }
             searched = self.ahead.len().saturating_sub(3);
             if self.fill(4096).await? == 0 {
-                return if self.ahead.is_empty() {
-                    Ok(None)
-                } else {
-                    Err(ErrorKind::UnexpectedEof.into())
-                };
+                return if self.ahead.is_empty() { Ok(None) } else { Err(ErrorKind::UnexpectedEof.into()) };
             }
         }
     }
@@ -127,8 +110,7 @@ impl Wire {
     pub async fn chunk(&mut self) -> Result<Vec<u8>> {
         let size = self.chunk_size().await?;
         let mut chunk = Vec::new();
-        self.take(size, &mut |piece: &[u8]| chunk.extend_from_slice(piece))
-            .await?;
+        self.take(size, &mut |piece: &[u8]| chunk.extend_from_slice(piece)).await?;
         self.take(2, &mut |_: &[u8]| ()).await?;
         Ok(chunk)
     }
@@ -138,8 +120,7 @@ impl Wire {
             if let Some(at) = find(&self.ahead, b"\r\n", 0) {
                 let line = self.ahead.split_to(at + 2);
                 let digits = std::str::from_utf8(&line).unwrap_or_default().trim();
-                return u64::from_str_radix(digits, 16)
-                    .map_err(|_| bad(format!("chunk size `{digits}`")));
+                return u64::from_str_radix(digits, 16).map_err(|_| bad(format!("chunk size `{digits}`")));
             }
             self.fill_or_fail(READ).await?;
         }
@@ -176,29 +157,18 @@ pub fn bad(message: String) -> Error {
 }
 
 fn find(bytes: &[u8], what: &[u8], from: usize) -> Option<usize> {
-    bytes
-        .get(from..)?
-        .windows(what.len())
-        .position(|window| window == what)
-        .map(|at| at + from)
+    bytes.get(from..)?.windows(what.len()).position(|window| window == what).map(|at| at + from)
 }
 
 fn parse(head: &[u8]) -> Result<Head> {
     let text = std::str::from_utf8(head).map_err(|_| bad("a head that is not UTF-8".into()))?;
     let mut lines = text.split("\r\n");
     let line = lines.next().unwrap_or_default().to_string();
-    let mut parsed = Head {
-        line,
-        framing: None,
-        closes: false,
-        expects_continue: false,
-    };
+    let mut parsed = Head { line, framing: None, closes: false, expects_continue: false };
     for (name, value) in lines.filter_map(|line| line.split_once(':')) {
         let value = value.trim();
         if name.eq_ignore_ascii_case("content-length") {
-            let length = value
-                .parse()
-                .map_err(|_| bad(format!("content length `{value}`")))?;
+            let length = value.parse().map_err(|_| bad(format!("content length `{value}`")))?;
             parsed.framing = Some(Framing::Length(length));
         } else if name.eq_ignore_ascii_case("transfer-encoding") {
             parsed.framing = Some(Framing::Chunked);

@@ -14,7 +14,8 @@ const CHUNK: u64 = 32 * 1024;
 const LOG_PAUSE: Duration = Duration::from_millis(2);
 
 pub async fn export(wire: &mut Wire, bulk: u64) -> Result<()> {
-    wire.send(b"HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\nTransfer-Encoding: chunked\r\n\r\n").await?;
+    wire.send(b"HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\nTransfer-Encoding: chunked\r\n\r\n")
+        .await?;
     let chunk = frame(&vec![b'x'; CHUNK as usize]);
     for _ in 0..bulk / CHUNK {
         wire.send(&chunk).await?;
@@ -32,8 +33,7 @@ pub async fn sink(wire: &mut Wire, head: &Head) -> Result<u64> {
 /// One line every pause, each saying when it was sent, until the reader goes away.
 pub async fn logs(wire: &mut Wire) -> Result<()> {
     let kind = "application/vnd.docker.multiplexed-stream";
-    let head =
-        format!("HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nTransfer-Encoding: chunked\r\n\r\n");
+    let head = format!("HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nTransfer-Encoding: chunked\r\n\r\n");
     wire.send(head.as_bytes()).await?;
     loop {
         tokio::time::sleep(LOG_PAUSE).await;

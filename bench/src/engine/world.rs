@@ -70,9 +70,7 @@ impl World {
     /// The container list, cut short where the client asked for it.
     pub fn containers(&self, limit: Option<usize>) -> Vec<u8> {
         match limit {
-            Some(limit) => text(&Value::Array(
-                self.entries.iter().take(limit).cloned().collect(),
-            )),
+            Some(limit) => text(&Value::Array(self.entries.iter().take(limit).cloned().collect())),
             None => self.all.clone(),
         }
     }
