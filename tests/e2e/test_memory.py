@@ -1,0 +1,153 @@
+"""Memory stays bounded: bulk in both directions, idle connections, open streams.
+
+SOCKGUARD_TEST_GIB=5 makes the uploads and downloads larger than the usual 1 GiB.
+"""
+
+import os
+import resource
+
+import pytest
+
+from harness import Conn, Engine, create, hijack, open_stream, raw, request_bytes, until
+
+MIB = 1 << 20
+GIB = int(os.environ.get("SOCKGUARD_TEST_GIB", "1"))
+BLOCK = b"\0" * MIB
+
+
+@pytest.fixture(autouse=True, scope="module")
+def descriptors():
+    """A thousand streams need more descriptors than the usual soft limit gives us."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 8192 if hard == resource.RLIM_INFINITY else min(hard, 8192)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.fixture
+def fresh(make_guard):
+    guard = make_guard()
+    raw(guard.socket, "GET", "/_ping")
+    return guard
+
+
+def sparse_tar_header(name, size):
+    """The header of a tar member whose zeros follow: the engine can store it without much work."""
+    import tarfile
+    info = tarfile.TarInfo(name)
+    info.size = size
+    return info.tobuf(tarfile.GNU_FORMAT)
+
+
+def test_idle(fresh):
+    assert fresh.memory("VmRSS") < 10 * MIB
+
+
+def test_upload_of_a_gib_into_a_container(fresh):
+    container = create(fresh.socket)
+    size = GIB << 30
+    with Conn(fresh.socket, timeout=120) as conn:
+        conn.request("PUT", f"/containers/{container}/archive?path=/tmp", headers={"Content-Type": "application/x-tar", "Transfer-Encoding": "chunked"})
+        header = sparse_tar_header("big", size)
+        conn.send(b"%x\r\n%s\r\n" % (len(header), header))
+        chunk = b"%x\r\n%s\r\n" % (len(BLOCK), BLOCK)
+        for _ in range(size // len(BLOCK)):
+            conn.send(chunk)
+        conn.send(b"400\r\n" + b"\0" * 1024 + b"\r\n0\r\n\r\n")
+        assert conn.answer().status == 200
+    assert fresh.memory() < 32 * MIB
+    assert raw(fresh.socket, "DELETE", f"/containers/{container}?force=1").status == 204
+
+
+def read_through(conn, head):
+    size = 0
+    if "chunked" in head.headers.get("transfer-encoding", ""):
+        while chunk := conn.read_chunk():
+            size += len(chunk)
+    else:
+        while data := conn.read_some():
+            size += len(data)
+    return size
+
+
+def test_download_of_a_gib_from_a_container(fresh):
+    container = create(fresh.socket, Cmd=["sh", "-c", f"truncate -s {GIB}G /big"])
+    raw(fresh.socket, "POST", f"/containers/{container}/start")
+    assert raw(fresh.socket, "POST", f"/containers/{container}/wait", timeout=60).json()["StatusCode"] == 0
+    conn, head = open_stream(fresh.socket, "GET", f"/containers/{container}/archive?path=/big", timeout=120)
+    assert head.status == 200
+    assert read_through(conn, head) > GIB << 30
+    assert fresh.memory() < 32 * MIB
+
+
+def test_a_gib_through_a_hijacked_stream(fresh):
+    container = create(fresh.socket, Cmd=["sleep", "300"])
+    raw(fresh.socket, "POST", f"/containers/{container}/start")
+    made = raw(fresh.socket, "POST", f"/containers/{container}/exec", {"Cmd": ["head", "-c", str(1 << 30), "/dev/zero"], "AttachStdout": True, "Tty": False}).json()
+    conn, _ = hijack(fresh.socket, f"/exec/{made['Id']}/start", {}, timeout=120)
+    size = 0
+    while data := conn.read_some():
+        size += len(data)
+    assert size > 1 << 30
+    assert fresh.memory() < 32 * MIB
+
+
+def test_a_client_that_does_not_read(fresh):
+    """Back pressure: what the client does not take stays at the engine."""
+    container = create(fresh.socket, Cmd=["sh", "-c", "truncate -s 1G /big"])
+    raw(fresh.socket, "POST", f"/containers/{container}/start")
+    raw(fresh.socket, "POST", f"/containers/{container}/wait")
+    slow = [open_stream(fresh.socket, "GET", f"/containers/{container}/archive?path=/big")[0] for _ in range(10)]
+    raw(fresh.socket, "GET", "/_ping")
+    assert fresh.memory() < 32 * MIB
+    for conn in slow:
+        conn.close()
+
+
+def test_a_thousand_idle_connections(fresh):
+    idle = [Conn(fresh.socket) for _ in range(1000)]
+    for conn in idle:
+        conn.send(request_bytes("GET", "/_ping"))
+    for conn in idle:
+        assert conn.answer().status == 200
+    assert raw(fresh.socket, "GET", "/_ping").status == 200
+    assert fresh.memory("VmRSS") < 20 * MIB
+    for conn in idle:
+        conn.close()
+    until(lambda: fresh.fds() < 50, what="the descriptors to be closed")
+
+
+@pytest.mark.parametrize("kind", ["attach", "events"])
+def test_a_thousand_open_streams(fresh, kind):
+    container = create(fresh.socket, Cmd=["sleep", "300"])
+    raw(fresh.socket, "POST", f"/containers/{container}/start")
+    streams = []
+    for _ in range(1000):
+        if kind == "attach":
+            conn, head = hijack(fresh.socket, f"/containers/{container}/attach?stream=1&stdout=1")
+        else:
+            conn, head = open_stream(fresh.socket, "GET", "/events")
+        assert head.status in (101, 200)
+        streams.append(conn)
+    assert fresh.memory("VmRSS") < 32 * MIB
+    for conn in streams:
+        conn.close()
+    raw(fresh.socket, "DELETE", f"/containers/{container}?force=1")
+    until(lambda: fresh.fds() < 50, 20, what=f"the descriptors ({fresh.fds()}) to be closed")
+
+
+def test_memory_does_not_grow_with_requests(fresh):
+    def work(times):
+        with Conn(fresh.socket) as conn:
+            for _ in range(times):
+                conn.request("GET", "/containers/json?all=1")
+                conn.answer()
+                conn.request("POST", "/containers/create", {"Image": "busybox", "HostConfig": {"Privileged": True}})
+                conn.answer()
+                conn.request("GET", "/containers/none/json")
+                conn.answer()
+    work(200)
+    before = fresh.memory("VmRSS")
+    work(800)
+    assert fresh.memory("VmRSS") < before + 2 * MIB
