@@ -8,7 +8,7 @@ use crate::policy::{self, Policy};
 use crate::refusal::Refusal;
 use crate::route::image_reference;
 use crate::schema;
-use crate::world::{Container, Image, World};
+use crate::world::{Container, Image, Network, World};
 use std::path::PathBuf;
 
 /// What Docker gives every container. Adding one of these again changes nothing.
@@ -335,7 +335,7 @@ async fn connect(body: &mut Object, agent: &Agent, world: &impl World) -> Result
         if endpoints.get(&network.name).is_some() {
             return Err(Refusal::malformed(format!("NetworkingConfig.EndpointsConfig names the network `{}` twice", network.name)));
         }
-        endpoint.set("NetworkID", network.id.as_str());
+        pin(&mut endpoint, &network, agent);
         endpoints.set(&network.name, Value::Object(endpoint));
     }
     if user_defined {
@@ -343,13 +343,20 @@ async fn connect(body: &mut Object, agent: &Agent, world: &impl World) -> Result
         if network.name == "host" && !agent.policy.container.host_network {
             return Err(Refusal::not_allowed("HostConfig.NetworkMode", &Value::from(mode), "container.host-network"));
         }
-        endpoints.entry_object(&network.name).set("NetworkID", network.id.as_str());
+        pin(endpoints.entry_object(&network.name), &network, agent);
         if mode != network.name {
             body.entry_object("HostConfig").set("NetworkMode", network.id.as_str());
         }
     }
     body.entry_object("NetworkingConfig").set("EndpointsConfig", Value::Object(endpoints));
     Ok(())
+}
+
+/// Names the network by its ID. Not a built-in one: its name is safe, and its ID another after the engine's restart.
+fn pin(endpoint: &mut Object, network: &Network, agent: &Agent) {
+    if network.standing(&agent.owner) == Standing::Own {
+        endpoint.set("NetworkID", network.id.as_str());
+    }
 }
 
 /// What the policy puts on every container, whatever the client says.

@@ -52,7 +52,10 @@ pub async fn judge(route: Networks, mut ask: Ask, agent: &Agent, world: &impl Wo
             if let Some(endpoint) = body.get_mut("EndpointConfig").and_then(Value::as_object_mut) {
                 judge_endpoint(endpoint, "EndpointConfig", agent, world).await?;
             }
-            body.entry_object("EndpointConfig").set("NetworkID", network.id.as_str());
+            if network.standing(&agent.owner) == Standing::Own {
+                // The engine keeps it and prefers it to the name at the container's later starts.
+                body.entry_object("EndpointConfig").set("NetworkID", network.id.as_str());
+            }
             Ok(forward(ask, format!("/networks/{}/connect", network.id)).with(Payload::Json(body.into())))
         }
         Networks::Disconnect(name) => {
