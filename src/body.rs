@@ -1,9 +1,20 @@
 //! Bodies of requests and answers: streams of bytes with bounded memory.
 
 use bytes::Bytes;
+use crate::refusal::Refusal;
+use http_body_util::BodyExt;
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::time::timeout;
+
+/// A refused request's body is read and dropped so long, and so far.
+const DRAIN: Duration = Duration::from_secs(10);
+const DRAIN_BYTES: usize = 1 << 30;
+
+/// A body that is judged has to be there within this time.
+const READ: Duration = Duration::from_secs(60);
 
 /// What can go wrong in the middle of a body.
 pub type BodyError = Box<dyn std::error::Error + std::marker::Send + Sync>;
@@ -30,6 +41,62 @@ impl Body {
     pub fn edited(body: impl HttpBody<Data = Bytes, Error = BodyError> + 'static) -> Self {
         Self::Edited(Box::pin(body))
     }
+}
+
+/// Reads a body whole, of at most `limit` bytes. One that is longer or broken is left where it is.
+///
+/// # Errors
+/// A body that is too long, breaks off, or does not come.
+pub async fn read(body: &mut Option<Incoming>, limit: usize) -> Result<Bytes, Refusal> {
+    let Some(incoming) = body.as_mut().filter(|incoming| !incoming.is_end_stream()) else {
+        *body = None;
+        return Ok(Bytes::new());
+    };
+    let too_long = || Refusal::TooLarge { message: format!("the request's body is longer than {limit} bytes") };
+    if incoming.size_hint().lower() > limit as u64 {
+        return Err(too_long());
+    }
+    let whole = async {
+        let mut first = Bytes::new();
+        let mut joined = Vec::new();
+        while let Some(frame) = incoming.frame().await {
+            let frame = frame.map_err(|e| Refusal::malformed(format!("the request's body breaks off: {e}")))?;
+            let Ok(data) = frame.into_data() else { continue };
+            if first.len() + joined.len() + data.len() > limit {
+                return Err(too_long());
+            }
+            // Most bodies come in one piece.
+            if first.is_empty() && joined.is_empty() {
+                first = data;
+            } else {
+                joined.extend_from_slice(&std::mem::take(&mut first));
+                joined.extend_from_slice(&data);
+            }
+        }
+        Ok(if joined.is_empty() { first } else { joined.into() })
+    };
+    let bytes = timeout(READ, whole).await.unwrap_or_else(|_| Err(Refusal::malformed("the request's body does not come")))?;
+    *body = None;
+    Ok(bytes)
+}
+
+/// Reads on a body that nobody needs, within bounds, so that its sender comes to read the answer.
+pub fn drain(mut body: Incoming) {
+    if body.is_end_stream() {
+        return;
+    }
+    tokio::task::spawn_local(async move {
+        let rest = async {
+            let mut left = DRAIN_BYTES;
+            while let Some(Ok(frame)) = body.frame().await {
+                left = match left.checked_sub(frame.data_ref().map_or(0, Bytes::len)) {
+                    Some(left) => left,
+                    None => return,
+                };
+            }
+        };
+        drop(timeout(DRAIN, rest).await);
+    });
 }
 
 impl HttpBody for Body {

@@ -1,50 +1,203 @@
-//! The Docker Engine behind its socket.
+//! The Docker Engine behind its socket: a small pool of kept connections, and sockguard's own calls.
 
 use crate::body::Body;
-use crate::json::Value;
+use crate::json::{self, Value};
 use crate::refusal::Refusal;
-use hyper::body::Incoming;
+use http_body_util::{BodyExt, Limited};
+use hyper::body::{Body as _, Incoming};
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper::header::{CONTENT_TYPE, HOST, HeaderValue, USER_AGENT};
 use hyper::{Method, Request, Response, StatusCode};
-use std::path::PathBuf;
+use hyper_util::rt::TokioIo;
+use std::cell::RefCell;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+use tokio::net::UnixStream;
+use tokio::time::{sleep, timeout};
+
+/// This many connections are kept.
+const KEPT: usize = 64;
+
+/// A connection that was not used for so long is not used again.
+const IDLE: Duration = Duration::from_secs(60);
+
+/// An answer to a call of our own is at most this long.
+const CALL_LIMIT: usize = 32 << 20;
+
+/// A call of our own that takes longer is given up.
+const CALL_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// So long a full queue of the engine's socket is waited for.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How we introduce ourselves to the engine.
+const AGENT: &str = concat!("sockguard/", env!("CARGO_PKG_VERSION"));
 
 /// The engine.
 #[derive(Debug)]
 pub struct Engine {
     socket: PathBuf,
+    kept: RefCell<Vec<Kept>>,
+}
+
+/// A connection that may take the next request: some still transfer an answer and say so.
+#[derive(Debug)]
+struct Kept {
+    sender: SendRequest<Body>,
+    since: Instant,
 }
 
 impl Engine {
     /// The engine behind this socket. Nothing is connected yet.
     pub fn new(socket: PathBuf) -> Self {
-        Self { socket }
+        Self { socket, kept: RefCell::default() }
     }
 
     /// The path of its socket.
-    pub fn socket(&self) -> &std::path::Path {
+    pub fn socket(&self) -> &Path {
         &self.socket
     }
 
-    /// Sends a request and gives the answer as soon as its head is there.
+    /// Sends a request and gives the answer as soon as its head is there. Dropping the answer's body before its end, or
+    /// this future, closes the connection that it came on, by which the engine knows that nobody listens.
+    ///
+    /// A request is sent once: again only if nothing of it was written, or if it only reads and has no body.
     ///
     /// # Errors
     /// `Refusal::Engine`, naming the socket, when the engine cannot be reached or does not answer in HTTP.
-    pub async fn send(&self, request: Request<Body>) -> Result<Response<Incoming>, Refusal> {
-        let _ = request;
-        Err(Refusal::Engine { message: format!("cannot reach the engine at {}", self.socket.display()) })
+    pub async fn send(&self, mut request: Request<Body>) -> Result<Response<Incoming>, Refusal> {
+        while let Some(mut sender) = self.take() {
+            let reads = matches!(*request.method(), Method::GET | Method::HEAD) && request.body().is_end_stream();
+            let spare = reads.then(|| copy(&request));
+            match sender.try_send_request(request).await {
+                Ok(response) => {
+                    self.keep(sender);
+                    return Ok(response);
+                }
+                Err(mut failed) => match failed.take_message().or(spare) {
+                    // The engine closed the connection while nobody used it.
+                    Some(unsent) => request = unsent,
+                    None => return Err(self.broken(failed.error())),
+                },
+            }
+        }
+        let mut sender = self.connect().await?;
+        let response = sender.send_request(request).await.map_err(|e| self.broken(&e))?;
+        self.keep(sender);
+        Ok(response)
+    }
+
+    /// Sends a request that asks the engine to leave HTTP, on a connection of its own that is not kept.
+    ///
+    /// # Errors
+    /// As `send`.
+    pub async fn send_upgrade(&self, request: Request<Body>) -> Result<Response<Incoming>, Refusal> {
+        let stream = self.stream().await?;
+        let (mut sender, connection) = builder().handshake(TokioIo::new(stream)).await.map_err(|e| self.broken(&e))?;
+        // Its errors are the request's errors.
+        tokio::task::spawn_local(async { drop(connection.with_upgrades().await) });
+        sender.send_request(request).await.map_err(|e| self.broken(&e))
     }
 
     /// A call of sockguard's own: a small JSON document there and back (bounded), without a version prefix, so that
-    /// the engine answers in its own newest version.
+    /// the engine answers in its own newest version. An answer without a body is `null`.
     ///
     /// # Errors
-    /// As `send`; also an answer that is no JSON or exceeds the bound.
-    pub async fn call(
-        &self,
-        method: Method,
-        path_and_query: &str,
-        body: Option<&Value>,
-    ) -> Result<(StatusCode, Value), Refusal> {
-        let _ = (method, path_and_query, body);
-        Err(Refusal::Engine { message: format!("cannot reach the engine at {}", self.socket.display()) })
+    /// As `send`; also an answer that is no JSON, exceeds the bound or takes too long.
+    pub async fn call(&self, method: Method, path_and_query: &str, body: Option<&Value>) -> Result<(StatusCode, Value), Refusal> {
+        let mut request = Request::new(body.map_or(Body::Empty, |value| Body::full(value.to_string())));
+        *request.method_mut() = method;
+        *request.uri_mut() = path_and_query.parse().map_err(|_| self.failed("is asked for a path that is none"))?;
+        introduce(request.headers_mut());
+        if body.is_some() {
+            request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        }
+        let exchange = async {
+            let response = self.send(request).await?;
+            let status = response.status();
+            let bytes = Limited::new(response.into_body(), CALL_LIMIT).collect().await.map_err(|e| self.failed(&format!("broke off its answer: {e}")))?.to_bytes();
+            let value = if bytes.is_empty() { Value::Null } else { json::parse(&bytes).map_err(|e| self.failed(&format!("answered what is no JSON: {e}")))? };
+            Ok((status, value))
+        };
+        timeout(CALL_TIMEOUT, exchange).await.unwrap_or_else(|_| Err(self.failed("does not answer")))
     }
+
+    /// A kept connection that is ready for a request.
+    fn take(&self) -> Option<SendRequest<Body>> {
+        let mut kept = self.kept.borrow_mut();
+        let now = Instant::now();
+        kept.retain(|entry| !entry.sender.is_closed() && now.duration_since(entry.since) < IDLE);
+        let place = kept.iter().rposition(|entry| entry.sender.is_ready())?;
+        Some(kept.remove(place).sender)
+    }
+
+    /// Keeps a connection. Its answer may still be on its way: it is not taken before that has ended.
+    fn keep(&self, sender: SendRequest<Body>) {
+        let mut kept = self.kept.borrow_mut();
+        if kept.len() >= KEPT {
+            // One that has been busy for long (a followed stream) ends by itself when nobody holds it.
+            let place = kept.iter().position(|entry| !entry.sender.is_ready()).unwrap_or(0);
+            kept.remove(place);
+        }
+        kept.push(Kept { sender, since: Instant::now() });
+    }
+
+    async fn connect(&self) -> Result<SendRequest<Body>, Refusal> {
+        let stream = self.stream().await?;
+        let (sender, connection) = builder().handshake(TokioIo::new(stream)).await.map_err(|e| self.broken(&e))?;
+        // Its errors are the requests' errors.
+        tokio::task::spawn_local(async { drop(connection.await) });
+        Ok(sender)
+    }
+
+    async fn stream(&self) -> Result<UnixStream, Refusal> {
+        let deadline = Instant::now() + CONNECT_TIMEOUT;
+        loop {
+            match UnixStream::connect(&self.socket).await {
+                // A Unix socket does not wait while its queue is full.
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock && Instant::now() < deadline => sleep(Duration::from_millis(5)).await,
+                result => return result.map_err(|e| self.unreachable(&e)),
+            }
+        }
+    }
+
+    fn unreachable(&self, why: &io::Error) -> Refusal {
+        let why = match why.kind() {
+            io::ErrorKind::ConnectionRefused => "connection refused".to_owned(),
+            io::ErrorKind::NotFound => "no such file".to_owned(),
+            io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
+            _ => why.to_string(),
+        };
+        Refusal::Engine { message: format!("cannot reach the Docker Engine at {}: {why}", self.socket.display()) }
+    }
+
+    fn broken(&self, why: &hyper::Error) -> Refusal {
+        self.failed(&format!("broke off: {why}"))
+    }
+
+    fn failed(&self, what: &str) -> Refusal {
+        Refusal::Engine { message: format!("the Docker Engine at {} {what}", self.socket.display()) }
+    }
+}
+
+/// The headers of every request to the engine.
+pub fn introduce(headers: &mut hyper::HeaderMap) {
+    headers.insert(HOST, HeaderValue::from_static("docker"));
+    headers.insert(USER_AGENT, HeaderValue::from_static(AGENT));
+}
+
+fn builder() -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder.title_case_headers(true).max_buf_size(128 << 10);
+    builder
+}
+
+/// A request without a body, once more.
+fn copy(request: &Request<Body>) -> Request<Body> {
+    let mut again = Request::new(Body::Empty);
+    *again.method_mut() = request.method().clone();
+    *again.uri_mut() = request.uri().clone();
+    *again.headers_mut() = request.headers().clone();
+    again
 }

@@ -1,1 +1,379 @@
 //! What becomes of one request: the ten steps.
+
+use crate::answer;
+use crate::audit::Record;
+use crate::body::{self, Body};
+use crate::engine;
+use crate::json::{self, Value};
+use crate::judge::{self, Ask, BodyKind};
+use crate::permit::{Action, Answer, Payload, Permit, RegistryAuth};
+use crate::query;
+use crate::refusal::Refusal;
+use crate::route::{self, Containers, Route};
+use crate::server::Guard;
+use crate::steps;
+use crate::tunnel::Tunnel;
+use http_body_util::BodyExt;
+use hyper::body::{Body as _, Incoming};
+use hyper::ext::ReasonPhrase;
+use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
+use hyper::http::request::Parts;
+use hyper::{Method, Request, Response, StatusCode, Version};
+use hyper_util::rt::TokioIo;
+use std::rc::Rc;
+use tokio::net::UnixStream;
+
+/// A JSON body of a client is at most this long.
+const DOCUMENT_LIMIT: usize = 4 << 20;
+
+/// A body where none belongs is read up to here, to see whether it says anything.
+const EMPTY_LIMIT: usize = 64 << 10;
+
+/// An error of the engine is at most this long.
+const ERROR_LIMIT: usize = 64 << 10;
+
+/// Registry credentials are at most this long.
+const CREDENTIALS_LIMIT: usize = 96 << 10;
+
+/// What goes to the client.
+pub enum Outcome {
+    /// An answer.
+    Answer(Response<Body>),
+    /// The connection leaves HTTP.
+    Tunnel(Box<Tunnel>),
+}
+
+/// Handles one request.
+pub async fn handle(guard: &Rc<Guard>, request: Request<Incoming>) -> Outcome {
+    let (head, body) = request.into_parts();
+    let mut record = guard.audit.begin(&head.method);
+    let mut body = Some(body);
+    let outcome = match decide(guard, &head, &mut body, &mut record).await {
+        Ok((route, permit)) => perform(guard, head, &mut body, route, permit).await,
+        Err(refusal) => Err(refusal),
+    };
+    // The client may still be writing: it has to come to the end before it reads the answer.
+    if let Some(rest) = body {
+        body::drain(rest);
+    }
+    let outcome = outcome.unwrap_or_else(|refusal| {
+        record.refused(&refusal);
+        Outcome::Answer(message(refusal.status(), &refusal.message(&guard.agent.policy.name)))
+    });
+    record.answered(outcome.status());
+    outcome
+}
+
+/// From the head and the body to a verdict.
+async fn decide(guard: &Guard, head: &Parts, body: &mut Option<Incoming>, record: &mut Record) -> Result<(Route, Permit), Refusal> {
+    well_formed(head)?;
+    let target = route::parse(&head.method, head.uri.path())?;
+    record.route(&target.route);
+    let query = query::parse(&target.route, head.uri.query())?;
+    let document = match judge::body_kind(&target.route) {
+        BodyKind::Empty => nothing(body).await?,
+        BodyKind::Json => document(body).await?,
+        BodyKind::Stream => None,
+    };
+    let ask = Ask { route: target.route.clone(), version: target.version, query, body: document };
+    let permit = judge::judge(ask, &guard.agent, &guard.engine).await?;
+    record.permitted(permit.rewritten);
+    Ok((target.route, permit))
+}
+
+/// Does what a permit allows.
+async fn perform(guard: &Rc<Guard>, head: Parts, body: &mut Option<Incoming>, route: Route, permit: Permit) -> Result<Outcome, Refusal> {
+    let Permit { before, action, after, answer, rewritten: _ } = permit;
+    let permitted = match action {
+        Action::Answer(status, value) => return Ok(Outcome::Answer(json(status, &value))),
+        Action::Send(request) => request,
+    };
+    if answer == Answer::Hijack {
+        let request = upstream(&head, permitted, body)?;
+        return hijack(guard, &head, &route, request).await;
+    }
+    let request = upstream(&head, permitted, body)?;
+    let guard = Rc::clone(guard);
+    let plain = before.is_empty() && after.is_empty();
+    let exchange = async move {
+        let held = steps::before(&guard.engine, &guard.agent, &before).await?;
+        let response = guard.engine.send(request).await?;
+        drop(held);
+        let response = if response.status().is_success() {
+            show(&guard, response, answer, &after).await?
+        } else {
+            failure(&guard, response).await?
+        };
+        Ok(Outcome::Answer(for_client(response)))
+    };
+    if plain {
+        return exchange.await;
+    }
+    // What has to be done around a request is not left half done when the client goes away.
+    tokio::task::spawn_local(exchange).await.unwrap_or_else(|_| Err(Refusal::Engine { message: "the request was cut short".to_owned() }))
+}
+
+impl Outcome {
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::Answer(response) => response.status(),
+            Self::Tunnel(tunnel) => tunnel.status,
+        }
+    }
+}
+
+// Reading the request.
+
+/// Refuses what an HTTP server could read in another way than the engine does.
+fn well_formed(head: &Parts) -> Result<(), Refusal> {
+    if head.uri.scheme().is_some() || head.uri.authority().is_some() || head.method == Method::CONNECT {
+        return Err(Refusal::malformed("the request's target is not a path"));
+    }
+    if head.headers.contains_key(header::CONTENT_LENGTH) && head.headers.contains_key(header::TRANSFER_ENCODING) {
+        return Err(Refusal::malformed("the request has a `Content-Length` and a `Transfer-Encoding`"));
+    }
+    for kind in head.headers.get_all(header::CONTENT_TYPE) {
+        // The engine takes parameters from such bodies, before those of the query.
+        let kind = kind.as_bytes().trim_ascii_start().to_ascii_lowercase();
+        if kind.starts_with(b"application/x-www-form-urlencoded") || kind.starts_with(b"multipart/") {
+            return Err(Refusal::never("a form as the request's body", &Value::Null, "send parameters in the query"));
+        }
+    }
+    Ok(())
+}
+
+/// Reads a body where none belongs.
+async fn nothing(body: &mut Option<Incoming>) -> Result<Option<Value>, Refusal> {
+    let bytes = body::read(body, EMPTY_LIMIT).await?;
+    match bytes.trim_ascii() {
+        b"" | b"null" | b"{}" => Ok(None),
+        _ => Err(Refusal::malformed("this endpoint takes no body")),
+    }
+}
+
+/// Reads a JSON body.
+async fn document(body: &mut Option<Incoming>) -> Result<Option<Value>, Refusal> {
+    let bytes = body::read(body, DOCUMENT_LIMIT).await?;
+    if bytes.trim_ascii().is_empty() {
+        return Ok(None);
+    }
+    json::parse(&bytes).map(Some).map_err(|e| Refusal::malformed(format!("the body is not the JSON that can be read in one way: {e}")))
+}
+
+// Making the request to the engine.
+
+/// Rebuilds a request from its permit. Of the client's headers only those that the permit names go along.
+fn upstream(head: &Parts, permitted: crate::permit::Request, body: &mut Option<Incoming>) -> Result<Request<Body>, Refusal> {
+    let mut target = String::with_capacity(128);
+    if let Some(version) = permitted.version {
+        target.push('/');
+        target.push_str(&version.to_string());
+    }
+    target.push_str(&permitted.path);
+    let query = permitted.query.encode();
+    if !query.is_empty() {
+        target.push('?');
+        target.push_str(&query);
+    }
+    let (payload, kind) = match permitted.payload {
+        Payload::Empty => (Body::Empty, None),
+        Payload::Json(value) => (Body::full(value.to_string()), Some("application/json")),
+        Payload::Stream => (body.take().map_or(Body::Empty, Body::Incoming), Some("application/x-tar")),
+        Payload::Context(rules) => {
+            let _ = rules;
+            (body.take().map_or(Body::Empty, Body::Incoming), Some("application/x-tar"))
+        }
+        Payload::Archive(rules) => {
+            let _ = rules;
+            (body.take().map_or(Body::Empty, Body::Incoming), Some("application/x-tar"))
+        }
+    };
+    let mut request = Request::new(payload);
+    *request.method_mut() = permitted.method;
+    *request.uri_mut() = target.try_into().map_err(|_| Refusal::malformed("the request's parameters are too long"))?;
+    let headers = request.headers_mut();
+    engine::introduce(headers);
+    if let Some(kind) = kind {
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    }
+    let credentials = match permitted.registry_auth {
+        RegistryAuth::None => None,
+        RegistryAuth::Auth => Some(HeaderName::from_static("x-registry-auth")),
+        RegistryAuth::Config => Some(HeaderName::from_static("x-registry-config")),
+    };
+    if let Some(name) = credentials
+        && let Some(value) = head.headers.get(&name)
+    {
+        let base64 = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'=' | b'+' | b'/');
+        if value.len() > CREDENTIALS_LIMIT || !value.as_bytes().iter().all(base64) {
+            return Err(Refusal::malformed(format!("the header `{name}` is not base64")));
+        }
+        headers.insert(name, value.clone());
+    }
+    Ok(request)
+}
+
+/// Asks the engine to leave HTTP on a connection of its own. It always leaves by `101`: whatever else it answers is an
+/// ordinary answer, and the connection one on which it still reads requests.
+async fn hijack(guard: &Guard, head: &Parts, route: &Route, mut request: Request<Body>) -> Result<Outcome, Refusal> {
+    let headers = request.headers_mut();
+    headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+    if let Route::Containers(Containers::AttachWebsocket(_)) = route {
+        websocket(&head.headers, headers)?;
+    } else {
+        headers.insert(header::UPGRADE, HeaderValue::from_static("tcp"));
+    }
+    let mut response = guard.engine.send_upgrade(request).await?;
+    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        return Ok(Outcome::Answer(for_client(failure(guard, response).await?)));
+    }
+    let unexpected = |_| Refusal::Engine { message: "the Docker Engine did not give its connection away".to_owned() };
+    let upgraded = hyper::upgrade::on(&mut response).await.map_err(unexpected)?;
+    let parts = upgraded.downcast::<TokioIo<UnixStream>>().map_err(|_| Refusal::Engine { message: "the Docker Engine's connection is of another kind".to_owned() })?;
+    let asked = head.headers.contains_key(header::UPGRADE);
+    let status = if asked { StatusCode::SWITCHING_PROTOCOLS } else { StatusCode::OK };
+    Ok(Outcome::Tunnel(Box::new(Tunnel {
+        status,
+        head: tunnel_head(status, &response),
+        engine: parts.io.into_inner(),
+        early_output: parts.read_buf,
+    })))
+}
+
+/// The headers of a WebSocket's handshake.
+fn websocket(from: &HeaderMap, to: &mut HeaderMap) -> Result<(), Refusal> {
+    let upgrade = from.get(header::UPGRADE).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"));
+    let token = |b: &u8| b.is_ascii_alphanumeric() || b"+/=-_., ".contains(b);
+    let mut carry = |name: HeaderName| match from.get(&name) {
+        Some(value) if value.len() <= 256 && value.as_bytes().iter().all(token) => {
+            to.insert(name, value.clone());
+            true
+        }
+        _ => false,
+    };
+    let key = carry(header::SEC_WEBSOCKET_KEY) && carry(header::SEC_WEBSOCKET_VERSION);
+    carry(header::SEC_WEBSOCKET_PROTOCOL);
+    if !upgrade || !key {
+        return Err(Refusal::malformed("this endpoint speaks WebSocket, which the request does not ask for"));
+    }
+    to.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    Ok(())
+}
+
+/// The head of the answer to a client whose connection leaves HTTP. One that did not ask for an upgrade gets the old
+/// form: a `200` without length behind which the stream begins.
+fn tunnel_head(status: StatusCode, response: &Response<Incoming>) -> Vec<u8> {
+    let reason = response.extensions().get::<ReasonPhrase>().map_or(&b"UPGRADED"[..], ReasonPhrase::as_bytes);
+    let mut out = Vec::with_capacity(512);
+    let mut line = |name: &[u8], value: &[u8]| {
+        out.extend_from_slice(name);
+        out.extend_from_slice(value);
+        out.extend_from_slice(b"\r\n");
+    };
+    if status == StatusCode::OK {
+        line(b"HTTP/1.1 200 OK", b"");
+        line(b"Content-Type: ", b"application/vnd.docker.raw-stream");
+    } else {
+        line(b"HTTP/1.1 101 ", reason);
+        line(b"Connection: ", b"Upgrade");
+        for value in response.headers().get_all(header::UPGRADE) {
+            line(b"Upgrade: ", value.as_bytes());
+        }
+    }
+    for (name, value) in response.headers() {
+        let skipped = status == StatusCode::OK && name == header::CONTENT_TYPE || name == header::CONTENT_LENGTH;
+        let websocket = matches!(name.as_str(), "sec-websocket-accept" | "sec-websocket-protocol") && status != StatusCode::OK;
+        if !skipped && (websocket || answer_header(name)) {
+            let mut titled = title_case(name.as_str());
+            titled.extend_from_slice(b": ");
+            line(&titled, value.as_bytes());
+        }
+    }
+    out.extend_from_slice(b"\r\n");
+    out
+}
+
+fn title_case(name: &str) -> Vec<u8> {
+    let mut first = true;
+    let letter = |b: u8| {
+        let out = if first { b.to_ascii_uppercase() } else { b };
+        first = b == b'-';
+        out
+    };
+    name.bytes().map(letter).collect()
+}
+
+// Answering the client.
+
+/// An answer of success as the permit shows it, after what has to be done then.
+async fn show(guard: &Guard, response: Response<Incoming>, answer: Answer, after: &[crate::permit::Step]) -> Result<Response<Body>, Refusal> {
+    let _ = (guard, after);
+    Ok(match answer {
+        Answer::Pass | Answer::Hijack => response.map(Body::Incoming),
+        Answer::View(view) => {
+            let _ = view;
+            response.map(Body::Incoming)
+        }
+        Answer::Created { warnings, image } => {
+            let _ = (warnings, image);
+            response.map(Body::Incoming)
+        }
+    })
+}
+
+/// An answer of failure, bounded.
+async fn failure(guard: &Guard, response: Response<Incoming>) -> Result<Response<Body>, Refusal> {
+    let _ = (guard, ERROR_LIMIT);
+    Ok(response.map(Body::Incoming))
+}
+
+/// Keeps the headers that clients know, and drops what belongs to the engine's connection.
+fn for_client(mut response: Response<Body>) -> Response<Body> {
+    let unwanted: Vec<HeaderName> = response.headers().keys().filter(|name| !answer_header(name)).cloned().collect();
+    for name in unwanted {
+        response.headers_mut().remove(name);
+    }
+    if matches!(response.body(), Body::Edited(_) | Body::Full(_)) {
+        response.headers_mut().remove(header::CONTENT_LENGTH);
+    }
+    *response.version_mut() = Version::HTTP_11;
+    response
+}
+
+fn answer_header(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "api-version"
+            | "builder-version"
+            | "docker-experimental"
+            | "ostype"
+            | "swarm"
+            | "server"
+            | "content-type"
+            | "content-length"
+            | "content-disposition"
+            | "date"
+            | "cache-control"
+            | "pragma"
+            | "warning"
+            | "x-docker-container-path-stat"
+    )
+}
+
+/// An answer of our own.
+pub fn json(status: StatusCode, value: &Value) -> Response<Body> {
+    let mut response = Response::new(Body::full(value.to_string()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+/// An error in the shape that the engine gives its own.
+pub fn message(status: StatusCode, text: &str) -> Response<Body> {
+    json(status, &Value::from([("message", Value::from(text))]))
+}
+
+/// The body of an error.
+pub fn message_body(text: &str) -> String {
+    Value::from([("message", Value::from(text))]).to_string()
+}

@@ -1,1 +1,402 @@
-//! (to come)
+//! The agents' side: accepts connections, and speaks HTTP/1.1 on each until it ends or leaves HTTP.
+
+use crate::audit::Audit;
+use crate::body::{Body, BodyError};
+use crate::engine::Engine;
+use crate::judge::Agent;
+use crate::proxy::{self, Outcome};
+use crate::refusal::Refusal;
+use crate::tunnel::{self, Hangup, Tunnel};
+use bytes::Bytes;
+use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
+use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper::server::conn::http1;
+use hyper::service::Service;
+use hyper::{Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use std::cell::{Cell, RefCell};
+use std::future::{Future, poll_fn};
+use std::io::{self, IoSlice};
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+use tokio::io::AsyncWriteExt;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+use tokio::time::{Sleep, sleep, timeout};
+
+/// A head that is longer gets a `431`. Registry credentials of a build may well be 40 KiB.
+const HEAD_LIMIT: usize = 128 << 10;
+
+/// A head has to be complete so long after its first byte.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How often a connection looks at its watch while a request runs. Only requests that are longer pay for noticing that
+/// their client has gone.
+const TICK: Duration = Duration::from_millis(500);
+
+/// A pause when the system has no room for another connection.
+const NO_ROOM: Duration = Duration::from_millis(100);
+
+/// What the server keeps to.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// This many connections at once; others wait in the socket's queue.
+    pub connections: usize,
+    /// So long running requests may go on after a shutdown began.
+    pub drain: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { connections: 10_000, drain: Duration::from_secs(10) }
+    }
+}
+
+/// What stands between one listener's agent and the engine.
+#[derive(Debug)]
+pub struct Guard {
+    /// Who asks, and what they may do.
+    pub agent: Agent,
+    /// The engine.
+    pub engine: Engine,
+    /// Where decisions are written.
+    pub audit: Rc<Audit>,
+    /// What the server keeps to.
+    pub limits: Limits,
+}
+
+impl Guard {
+    /// A guard with the usual limits.
+    pub fn new(agent: Agent, engine: Engine, audit: Audit) -> Self {
+        Self { agent, engine, audit: Rc::new(audit), limits: Limits::default() }
+    }
+}
+
+/// Serves the listener until `shutdown`: then accepts no more, lets running requests end for a bounded time, and cuts
+/// what is left. Runs in a `LocalSet`.
+///
+/// # Errors
+/// When the listener fails for good.
+pub async fn serve(listener: UnixListener, guard: Rc<Guard>, shutdown: impl Future<Output = ()>) -> io::Result<()> {
+    let mut shutdown = pin!(shutdown);
+    let mut connections = JoinSet::new();
+    let closing = Rc::new(Notify::new());
+    let ended = loop {
+        tokio::select! {
+            biased;
+            () = &mut shutdown => break Ok(()),
+            Some(_) = connections.join_next() => (),
+            accepted = listener.accept(), if connections.len() < guard.limits.connections => match accepted {
+                Ok((stream, _)) => {
+                    connections.spawn_local(connection(stream, Rc::clone(&guard), Rc::clone(&closing)));
+                }
+                Err(e) if passing(&e) => {
+                    tracing::warn!("cannot accept a connection for now: {e}");
+                    sleep(NO_ROOM).await;
+                }
+                Err(e) => break Err(e),
+            },
+        }
+    };
+    drop(listener);
+    closing.notify_waiters();
+    // What is left after this is cut.
+    drop(timeout(guard.limits.drain, async { while connections.join_next().await.is_some() {} }).await);
+    connections.shutdown().await;
+    guard.audit.flush();
+    ended
+}
+
+/// Errors of `accept` that say something about the moment or about one client, not about the listener.
+fn passing(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let lasting = [Errno::BADF, Errno::INVAL, Errno::NOTSOCK, Errno::OPNOTSUPP, Errno::FAULT];
+    !lasting.iter().any(|e| error.raw_os_error() == Some(e.raw_os_error()))
+}
+
+/// How a connection's time in HTTP ends.
+enum End {
+    /// As HTTP ends, or broken.
+    Closed,
+    /// hyper could not read a head; nothing was answered yet.
+    BadHead { status: StatusCode, message: String },
+    /// The client is gone in the middle of a request.
+    Gone,
+    /// The connection leaves HTTP.
+    Tunnel(Box<Tunnel>),
+}
+
+async fn connection(stream: UnixStream, guard: Rc<Guard>, closing: Rc<Notify>) {
+    let wire = Rc::new(Wire::new(stream));
+    let handler = Handler { guard: Rc::clone(&guard), wire: Rc::clone(&wire) };
+    let mut http = http1::Builder::new()
+        .half_close(true)
+        .title_case_headers(true)
+        .max_buf_size(HEAD_LIMIT)
+        .serve_connection(Hand(Rc::clone(&wire)), handler);
+    let end = {
+        let mut closing = pin!(closing.notified());
+        let mut close_asked = false;
+        let mut watch = Watch::default();
+        poll_fn(|cx| {
+            if !close_asked && closing.as_mut().poll(cx).is_ready() {
+                close_asked = true;
+                Pin::new(&mut http).graceful_shutdown();
+            }
+            let ended = http.poll_without_shutdown(cx);
+            if let Poll::Ready(result) = ended {
+                let bad = wire.unsaid.take().zip(result.err());
+                return Poll::Ready(bad.map_or(End::Closed, |(status, e)| End::BadHead { status, message: e.to_string() }));
+            }
+            // The answer to an earlier request must be out before others write to the client.
+            if wire.flushed.get() && let Some(tunnel) = wire.tunnel.take() {
+                return Poll::Ready(End::Tunnel(tunnel));
+            }
+            watch.poll(&wire, cx)
+        })
+        .await
+    };
+    match end {
+        End::Gone => (),
+        End::Closed => {
+            drop(http);
+            if let Some(mut stream) = Wire::into_stream(wire) {
+                // Whoever still writes should get to read our last answer.
+                drop(stream.shutdown().await);
+                tunnel::linger(&stream).await;
+            }
+        }
+        End::BadHead { status, message } => {
+            drop(http);
+            if let Some(mut stream) = Wire::into_stream(wire) {
+                let refusal = Refusal::malformed(message);
+                let body = proxy::message_body(&refusal.message(&guard.agent.policy.name));
+                let mut record = guard.audit.begin(&hyper::Method::from_bytes(b"-").unwrap_or_default());
+                record.refused(&refusal);
+                record.answered(status);
+                let head = format!(
+                    "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+                    body.len()
+                );
+                drop(stream.write_all(&[head.as_bytes(), body.as_bytes()].concat()).await);
+                drop(stream.shutdown().await);
+                tunnel::linger(&stream).await;
+            }
+        }
+        End::Tunnel(tunnel) => {
+            let early = http.into_parts().read_buf;
+            if let Some(stream) = Wire::into_stream(wire) {
+                tunnel.run(stream, early).await;
+            }
+        }
+    }
+}
+
+/// Looks after a connection while it works: a head that does not come to its end, a client that went away.
+#[derive(Default)]
+struct Watch {
+    tick: Option<Pin<Box<Sleep>>>,
+    hangup: Option<Hangup>,
+}
+
+impl Watch {
+    fn poll(&mut self, wire: &Wire, cx: &mut Context<'_>) -> Poll<End> {
+        loop {
+            if let Some(hangup) = &mut self.hangup {
+                if hangup.poll(cx).is_ready() {
+                    return Poll::Ready(End::Gone);
+                }
+                if self.tick.is_none() && !matches!(wire.phase.get(), Phase::Head(_)) {
+                    return Poll::Pending;
+                }
+            }
+            let Some(tick) = &mut self.tick else {
+                if matches!(wire.phase.get(), Phase::Idle) {
+                    return Poll::Pending;
+                }
+                self.tick = Some(Box::pin(sleep(TICK)));
+                continue;
+            };
+            ready!(tick.as_mut().poll(cx));
+            self.tick = None;
+            match wire.phase.get() {
+                Phase::Head(since) if since.elapsed() > HEAD_TIMEOUT => {
+                    return Poll::Ready(End::BadHead {
+                        status: StatusCode::REQUEST_TIMEOUT,
+                        message: "the request's head did not come to its end in time".to_owned(),
+                    });
+                }
+                Phase::Busy(since) if since.elapsed() >= TICK && self.hangup.is_none() => {
+                    self.hangup = Hangup::watch(wire.io.borrow().inner());
+                }
+                Phase::Idle | Phase::Head(_) | Phase::Busy(_) => (),
+            }
+        }
+    }
+}
+
+/// Where a connection is.
+#[derive(Clone, Copy)]
+enum Phase {
+    /// Between requests.
+    Idle,
+    /// The first bytes of a head came.
+    Head(Instant),
+    /// A request is judged, sent or answered.
+    Busy(Instant),
+}
+
+/// A connection's socket, and what has to be known about its use.
+struct Wire {
+    io: RefCell<TokioIo<UnixStream>>,
+    phase: Cell<Phase>,
+    /// The answer's body has been handed over whole.
+    answered: Cell<bool>,
+    /// hyper has written all it had.
+    flushed: Cell<bool>,
+    /// The status of an answer of hyper's own, kept back: it has no body, and ours has.
+    unsaid: Cell<Option<StatusCode>>,
+    /// Set when the connection is to leave HTTP.
+    tunnel: Cell<Option<Box<Tunnel>>>,
+}
+
+impl Wire {
+    fn new(stream: UnixStream) -> Self {
+        Self {
+            io: RefCell::new(TokioIo::new(stream)),
+            phase: Cell::new(Phase::Idle),
+            answered: Cell::new(false),
+            flushed: Cell::new(true),
+            unsaid: Cell::new(None),
+            tunnel: Cell::new(None),
+        }
+    }
+
+    /// The socket, when nobody else uses it any more.
+    fn into_stream(this: Rc<Self>) -> Option<UnixStream> {
+        Rc::into_inner(this).map(|wire| wire.io.into_inner().into_inner())
+    }
+
+    /// Takes what hyper writes between requests: its answer to a head that it cannot read.
+    fn keep_back(&self, bytes: &[u8]) -> bool {
+        if !matches!(self.phase.get(), Phase::Idle | Phase::Head(_)) {
+            return false;
+        }
+        let status = bytes.get(9..12).and_then(|code| StatusCode::from_bytes(code).ok());
+        self.unsaid.set(self.unsaid.get().or(Some(status.unwrap_or(StatusCode::BAD_REQUEST))));
+        true
+    }
+}
+
+/// The socket in hyper's hand.
+struct Hand(Rc<Wire>);
+
+impl Hand {
+    fn with<R>(&self, work: impl FnOnce(Pin<&mut TokioIo<UnixStream>>) -> R) -> R {
+        work(Pin::new(&mut *self.0.io.borrow_mut()))
+    }
+}
+
+impl Read for Hand {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+        let read = self.with(|io| io.poll_read(cx, buf));
+        if read.is_ready() && matches!(self.0.phase.get(), Phase::Idle) {
+            self.0.phase.set(Phase::Head(Instant::now()));
+        }
+        read
+    }
+}
+
+impl Write for Hand {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        if self.0.keep_back(buf) {
+            return Poll::Ready(Ok(buf.len()));
+        }
+        self.0.flushed.set(false);
+        self.with(|io| io.poll_write(cx, buf))
+    }
+
+    fn poll_write_vectored(self: Pin<&mut Self>, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        if self.0.keep_back(bufs.first().map_or(&[], |first| first)) {
+            return Poll::Ready(Ok(bufs.iter().map(|buf| buf.len()).sum()));
+        }
+        self.0.flushed.set(false);
+        self.with(|io| io.poll_write_vectored(cx, bufs))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.0.flushed.set(true);
+        if self.0.answered.take() {
+            self.0.phase.set(Phase::Idle);
+        }
+        self.with(|io| io.poll_flush(cx))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.with(|io| io.poll_shutdown(cx))
+    }
+}
+
+/// hyper's way to us.
+struct Handler {
+    guard: Rc<Guard>,
+    wire: Rc<Wire>,
+}
+
+impl Service<Request<Incoming>> for Handler {
+    type Response = Response<Answered>;
+    type Error = io::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Answered>, io::Error>>>>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        let (guard, wire) = (Rc::clone(&self.guard), Rc::clone(&self.wire));
+        wire.phase.set(Phase::Busy(Instant::now()));
+        Box::pin(async move {
+            match proxy::handle(&guard, request).await {
+                Outcome::Answer(response) => Ok(response.map(|body| Answered { body, wire })),
+                Outcome::Tunnel(tunnel) => {
+                    wire.tunnel.set(Some(tunnel));
+                    drop(wire);
+                    // hyper never hears of it: the connection is taken away from it.
+                    std::future::pending().await
+                }
+            }
+        })
+    }
+}
+
+/// The body of an answer. Its end, or its being dropped, is the end of the request.
+struct Answered {
+    body: Body,
+    wire: Rc<Wire>,
+}
+
+impl HttpBody for Answered {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        Pin::new(&mut self.get_mut().body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for Answered {
+    fn drop(&mut self) {
+        self.wire.answered.set(true);
+    }
+}

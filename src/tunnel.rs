@@ -1,1 +1,200 @@
-//! (to come)
+//! Two sockets joined: the streams of attach and exec, once the engine has left HTTP.
+//!
+//! Each direction's end goes on by itself: what a client sends after it has closed its writing side is nothing, but what
+//! it may still read is all of the output.
+
+use bytes::Bytes;
+use hyper::StatusCode;
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+use tokio::io::unix::AsyncFd;
+use tokio::io::{AsyncRead, AsyncWriteExt, Interest, ReadBuf};
+use tokio::net::UnixStream;
+use tokio::net::unix::{ReadHalf, WriteHalf};
+use tokio::time::{Instant, timeout};
+
+/// One read takes at most this much: larger buffers gain nothing, smaller ones cost much.
+const BUFFER: usize = 64 << 10;
+
+/// Buffers that are kept for the next who needs one.
+const SPARE: usize = 4;
+
+/// What a client that has gone had sent before reaches the engine within this time, or not at all.
+const LAST_INPUT: Duration = Duration::from_secs(10);
+
+/// A client that still writes when all is said is heard for so long, and so much.
+const LINGER: Duration = Duration::from_secs(10);
+const LINGER_BYTES: usize = 1 << 30;
+
+/// One that is silent for so long writes no more.
+const SILENCE: Duration = Duration::from_millis(500);
+
+/// The engine's side of a connection that leaves HTTP.
+#[derive(Debug)]
+pub struct Tunnel {
+    /// The status of the answer to the client.
+    pub status: StatusCode,
+    /// The head of the answer to the client.
+    pub head: Vec<u8>,
+    /// The engine's socket.
+    pub engine: UnixStream,
+    /// What the engine said behind its head.
+    pub early_output: Bytes,
+}
+
+impl Tunnel {
+    /// Answers the client and joins it to the engine until either side has ended. `early_input` is what the client sent
+    /// behind its request.
+    pub async fn run(self, mut client: UnixStream, early_input: Bytes) {
+        let Self { status: _, mut head, mut engine, early_output } = self;
+        head.extend_from_slice(&early_output);
+        if client.write_all(&head).await.is_err() {
+            return;
+        }
+        drop((head, early_output));
+        // Without a descriptor for it, a client that goes away is noticed when something is written to it.
+        let mut hangup = Hangup::watch(&client);
+        let output_ended = {
+            let (mut client_read, mut client_write) = client.split();
+            let (mut engine_read, mut engine_write) = engine.split();
+            let mut input = pin!(async {
+                if !early_input.is_empty() && engine_write.write_all(&early_input).await.is_err() {
+                    return;
+                }
+                drop(early_input);
+                if copy(&mut client_read, &mut engine_write).await.is_err() {
+                    // The engine hears no more: the client should know.
+                    drop(rustix::net::shutdown(client_read.as_ref(), rustix::net::Shutdown::Read));
+                }
+                drop(engine_write.shutdown().await);
+            });
+            let mut input_ended = false;
+            let output_ended = {
+                let mut output = pin!(copy(&mut engine_read, &mut client_write));
+                poll_fn(|cx| {
+                    if !input_ended {
+                        input_ended = input.as_mut().poll(cx).is_ready();
+                    }
+                    match output.as_mut().poll(cx) {
+                        Poll::Ready(Ok(())) => Poll::Ready(true),
+                        // The client takes no more output. What it has sent still counts.
+                        Poll::Ready(Err(_)) => Poll::Ready(false),
+                        Poll::Pending => hangup.as_mut().map_or(Poll::Pending, |hangup| hangup.poll(cx)).map(|()| false),
+                    }
+                })
+                .await
+            };
+            if !output_ended && !input_ended {
+                drop(timeout(LAST_INPUT, input).await);
+            }
+            output_ended
+        };
+        drop(engine);
+        if output_ended {
+            // The client's end is not waited for: one at a terminal sends none.
+            drop(client.shutdown().await);
+            linger(&client).await;
+        }
+    }
+}
+
+/// Copies until the end of `from`, or until `to` takes no more. Holds a buffer only while there is something in it.
+async fn copy(from: &mut ReadHalf<'_>, to: &mut WriteHalf<'_>) -> io::Result<()> {
+    loop {
+        let mut buffer = poll_fn(|cx| read(from, cx)).await?;
+        let Some(filled) = buffer.filled() else { return Ok(()) };
+        to.write_all(filled).await?;
+        buffer.give_back();
+    }
+}
+
+fn read(from: &mut ReadHalf<'_>, cx: &mut Context<'_>) -> Poll<io::Result<Buffer>> {
+    loop {
+        ready!(from.as_ref().poll_read_ready(cx))?;
+        let mut buffer = Buffer::take();
+        let mut space = ReadBuf::new(&mut buffer.bytes);
+        match Pin::new(&mut *from).poll_read(cx, &mut space) {
+            Poll::Ready(result) => {
+                buffer.length = space.filled().len();
+                return Poll::Ready(result.map(|()| buffer));
+            }
+            // It only looked ready; now it is known not to be.
+            Poll::Pending => buffer.give_back(),
+        }
+    }
+}
+
+/// A buffer for one read.
+struct Buffer {
+    bytes: Box<[u8]>,
+    length: usize,
+}
+
+thread_local! {
+    /// All streams share a few buffers, since only one of them is at work at any time; one that waits for a slow reader
+    /// keeps its own.
+    static BUFFERS: RefCell<Vec<Box<[u8]>>> = const { RefCell::new(Vec::new()) };
+}
+
+impl Buffer {
+    fn take() -> Self {
+        let spare = BUFFERS.with(|buffers| buffers.borrow_mut().pop());
+        Self { bytes: spare.unwrap_or_else(|| vec![0; BUFFER].into_boxed_slice()), length: 0 }
+    }
+
+    /// What was read; nothing at the end.
+    fn filled(&self) -> Option<&[u8]> {
+        self.bytes.get(..self.length).filter(|filled| !filled.is_empty())
+    }
+
+    fn give_back(self) {
+        BUFFERS.with(|buffers| {
+            let mut buffers = buffers.borrow_mut();
+            if buffers.len() < SPARE {
+                buffers.push(self.bytes);
+            }
+        });
+    }
+}
+
+/// Closes a connection's writing side and hears out a client that still writes: closing at once would reset it before
+/// it has read our last words.
+pub async fn linger(client: &UnixStream) {
+    drop(rustix::net::shutdown(client, rustix::net::Shutdown::Write));
+    let until = Instant::now() + LINGER;
+    let mut heard = 0;
+    while heard < LINGER_BYTES && Instant::now() < until {
+        let Ok(Ok(())) = timeout(SILENCE, client.readable()).await else { return };
+        let mut buffer = Buffer::take();
+        match client.try_read(&mut buffer.bytes) {
+            Ok(0) => return,
+            Ok(length) => heard += length,
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => (),
+            Err(_) => return,
+        }
+        buffer.give_back();
+    }
+}
+
+/// Tells when the other side of a Unix socket is closed altogether, not only its writing side.
+pub struct Hangup(AsyncFd<OwnedFd>);
+
+impl Hangup {
+    /// Watches this socket. Nothing when the system has no descriptor left.
+    pub fn watch(socket: &UnixStream) -> Option<Self> {
+        let fd = socket.as_fd().try_clone_to_owned().ok()?;
+        // A hang-up is reported whatever is asked for. To ask for reading would report a half-close as well, again and
+        // again; urgent data is what a Unix socket never has.
+        AsyncFd::with_interest(fd, Interest::PRIORITY).ok().map(Self)
+    }
+
+    /// Ready when the other side is gone.
+    pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.0.poll_read_ready(cx).map(drop)
+    }
+}
