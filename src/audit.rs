@@ -82,8 +82,16 @@ impl Sink {
         let dropped = self.dropped.replace(0);
         if dropped > 0 {
             match self.format {
-                Format::Json => _ = writeln!(waiting, "{{\"time\":\"{}\",\"dropped\":{dropped}}}", Time(SystemTime::now())),
-                Format::Text => _ = writeln!(waiting, "{} {dropped} lines were dropped: the reader was too slow", Time(SystemTime::now())),
+                Format::Json => {
+                    _ = writeln!(waiting, "{{\"time\":\"{}\",\"dropped\":{dropped}}}", Time(SystemTime::now()))
+                }
+                Format::Text => {
+                    _ = writeln!(
+                        waiting,
+                        "{} {dropped} lines were dropped: the reader was too slow",
+                        Time(SystemTime::now())
+                    )
+                }
             }
         }
         while !waiting.is_empty() {
@@ -242,8 +250,19 @@ impl Record {
         // Writing into memory cannot fail.
         sink.push(|out, format| match format {
             Format::Json => {
-                _ = write!(out, "{{\"time\":\"{now}\",\"request\":{number},\"agent\":\"{}\",\"owner\":\"{}\",\"policy\":\"{}\"", Safe(agent), Safe(owner), Safe(policy));
-                _ = write!(out, ",\"method\":\"{}\",\"route\":\"{route}\",\"object\":\"{}\"", Safe(method.as_str()), Safe(object));
+                _ = write!(
+                    out,
+                    "{{\"time\":\"{now}\",\"request\":{number},\"agent\":\"{}\",\"owner\":\"{}\",\"policy\":\"{}\"",
+                    Safe(agent),
+                    Safe(owner),
+                    Safe(policy)
+                );
+                _ = write!(
+                    out,
+                    ",\"method\":\"{}\",\"route\":\"{route}\",\"object\":\"{}\"",
+                    Safe(method.as_str()),
+                    Safe(object)
+                );
                 _ = write!(out, ",\"verdict\":\"{verdict}\",\"reason\":\"{reason}\"");
                 if !message.is_empty() {
                     _ = write!(out, ",\"message\":\"{}\"", Safe(message));
@@ -287,7 +306,11 @@ impl std::fmt::Display for Safe<'_> {
             match c {
                 '"' | '\\' => write!(f, "\\{c}")?,
                 // Marks that turn the direction of writing are no control characters, and forge as well as these.
-                c if c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}') => write!(f, "\\u{:04x}", u32::from(c))?,
+                c if c.is_control()
+                    || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}') =>
+                {
+                    write!(f, "\\u{:04x}", u32::from(c))?
+                }
                 c => f.write_char(c)?,
             }
         }
@@ -386,7 +409,10 @@ mod tests {
         drop(sink);
         let all = all.join().unwrap();
         let whole = all.lines().filter(|line| line.contains("\"request\":")).count();
-        let missed = all.lines().find_map(|line| line.split_once("\"dropped\":")?.1.trim_end_matches('}').parse::<usize>().ok()).unwrap();
+        let missed = all
+            .lines()
+            .find_map(|line| line.split_once("\"dropped\":")?.1.trim_end_matches('}').parse::<usize>().ok())
+            .unwrap();
         assert_eq!(whole + missed, 10_000);
     }
 }

@@ -1,7 +1,7 @@
 //! Bodies of requests and answers: streams of bytes with bounded memory.
 
-use bytes::Bytes;
 use crate::refusal::Refusal;
+use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 use std::pin::Pin;
@@ -75,7 +75,8 @@ pub async fn read(body: &mut Option<Incoming>, limit: usize) -> Result<Bytes, Re
         }
         Ok(if joined.is_empty() { first } else { joined.into() })
     };
-    let bytes = timeout(READ, whole).await.unwrap_or_else(|_| Err(Refusal::malformed("the request's body does not come")))?;
+    let bytes =
+        timeout(READ, whole).await.unwrap_or_else(|_| Err(Refusal::malformed("the request's body does not come")))?;
     *body = None;
     Ok(bytes)
 }

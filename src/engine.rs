@@ -105,7 +105,12 @@ impl Engine {
     ///
     /// # Errors
     /// As `send`; also an answer that is no JSON, exceeds the bound or takes too long.
-    pub async fn call(&self, method: Method, path_and_query: &str, body: Option<&Value>) -> Result<(StatusCode, Value), Refusal> {
+    pub async fn call(
+        &self,
+        method: Method,
+        path_and_query: &str,
+        body: Option<&Value>,
+    ) -> Result<(StatusCode, Value), Refusal> {
         let mut request = Request::new(body.map_or(Body::Empty, |value| Body::full(value.to_string())));
         *request.method_mut() = method;
         *request.uri_mut() = path_and_query.parse().map_err(|_| self.failed("is asked for a path that is none"))?;
@@ -116,8 +121,16 @@ impl Engine {
         let exchange = async {
             let response = self.send(request).await?;
             let status = response.status();
-            let bytes = Limited::new(response.into_body(), CALL_LIMIT).collect().await.map_err(|e| self.failed(&format!("broke off its answer: {e}")))?.to_bytes();
-            let value = if bytes.is_empty() { Value::Null } else { json::parse(&bytes).map_err(|e| self.failed(&format!("answered what is no JSON: {e}")))? };
+            let bytes = Limited::new(response.into_body(), CALL_LIMIT)
+                .collect()
+                .await
+                .map_err(|e| self.failed(&format!("broke off its answer: {e}")))?
+                .to_bytes();
+            let value = if bytes.is_empty() {
+                Value::Null
+            } else {
+                json::parse(&bytes).map_err(|e| self.failed(&format!("answered what is no JSON: {e}")))?
+            };
             Ok((status, value))
         };
         timeout(CALL_TIMEOUT, exchange).await.unwrap_or_else(|_| Err(self.failed("does not answer")))
@@ -156,7 +169,9 @@ impl Engine {
         loop {
             match UnixStream::connect(&self.socket).await {
                 // A Unix socket does not wait while its queue is full.
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock && Instant::now() < deadline => sleep(Duration::from_millis(5)).await,
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock && Instant::now() < deadline => {
+                    sleep(Duration::from_millis(5)).await
+                }
                 result => return result.map_err(|e| self.unreachable(&e)),
             }
         }

@@ -85,7 +85,9 @@ impl Lookup {
             (StatusCode::NOT_FOUND, _) => Ok(None),
             // Such as "Multiple IDs found with provided prefix": the engine's own words, for its own status.
             (StatusCode::BAD_REQUEST, value) => Err(Refusal::Malformed { message: message(&value) }),
-            (status, value) => Err(Refusal::Engine { message: format!("the engine answered {status}: {}", message(&value)) }),
+            (status, value) => {
+                Err(Refusal::Engine { message: format!("the engine answered {status}: {}", message(&value)) })
+            }
         }
     }
 
@@ -139,7 +141,8 @@ impl World for Lookup {
             return Ok(Some(known.clone()));
         }
         let Some(found) = self.get(&format!("/containers/{}/json", encoded(reference))).await? else { return Ok(None) };
-        let container = Container { id: Id::new(text(&found, &["Id"])), labels: labels(found.at(&["Config", "Labels"])) };
+        let container =
+            Container { id: Id::new(text(&found, &["Id"])), labels: labels(found.at(&["Config", "Labels"])) };
         if container.labels.get(OWNER_LABEL).is_some_and(|owner| owner == self.agent.owner.as_str()) {
             self.memory.container(container.clone());
         }
@@ -149,16 +152,32 @@ impl World for Lookup {
     async fn image(&self, reference: &str) -> Result<Option<Image>, Refusal> {
         let Some(found) = self.get(&format!("/images/{}/json", encoded(reference))).await? else { return Ok(None) };
         let id = Id::new(text(&found, &["Id"]));
-        let names = |key| found.at(&[key]).and_then(Value::as_array).unwrap_or_default().iter().any(|name| {
-            name.as_str().is_some_and(|name| !name.contains("<none>"))
-        });
+        let names = |key| {
+            found
+                .at(&[key])
+                .and_then(Value::as_array)
+                .unwrap_or_default()
+                .iter()
+                .any(|name| name.as_str().is_some_and(|name| !name.contains("<none>")))
+        };
         let config = |key| found.at(&["Config", key]);
         Ok(Some(Image {
             labels: labels(config("Labels")),
             tagged: names("RepoTags") || names("RepoDigests"),
             brought: self.memory.brought.borrow().contains(&id),
-            volumes: config("Volumes").and_then(Value::as_object).into_iter().flat_map(Object::iter).map(|(path, _)| path.to_owned()).collect(),
-            on_build: config("OnBuild").and_then(Value::as_array).unwrap_or_default().iter().filter_map(Value::as_str).map(str::to_owned).collect(),
+            volumes: config("Volumes")
+                .and_then(Value::as_object)
+                .into_iter()
+                .flat_map(Object::iter)
+                .map(|(path, _)| path.to_owned())
+                .collect(),
+            on_build: config("OnBuild")
+                .and_then(Value::as_array)
+                .unwrap_or_default()
+                .iter()
+                .filter_map(Value::as_str)
+                .map(str::to_owned)
+                .collect(),
             id,
         }))
     }
@@ -166,18 +185,19 @@ impl World for Lookup {
     async fn network(&self, reference: &str) -> Result<Option<Network>, Refusal> {
         // The engine's networks may share names. Own ones come first, so that nobody can stand in another's way.
         let own: Vec<Network> = self.owned("/networks", &self.agent.owner, &[]).await?.iter().map(network).collect();
-        let by: [&dyn Fn(&Network) -> bool; 3] = [
-            &|network| network.id.as_str() == reference,
-            &|network| network.name == reference,
-            &|network| !reference.is_empty() && network.id.as_str().starts_with(reference),
-        ];
+        let by: [&dyn Fn(&Network) -> bool; 3] =
+            [&|network| network.id.as_str() == reference, &|network| network.name == reference, &|network| {
+                !reference.is_empty() && network.id.as_str().starts_with(reference)
+            }];
         for matches in by {
             let mut found = own.iter().filter(|network| matches(network));
             match (found.next(), found.next()) {
                 (Some(network), None) => return Ok(Some(network.clone())),
                 (Some(_), Some(_)) => {
                     let count = own.iter().filter(|network| matches(network)).count();
-                    return Err(Refusal::Malformed { message: format!("network {reference} is ambiguous ({count} matches found)") });
+                    return Err(Refusal::Malformed {
+                        message: format!("network {reference} is ambiguous ({count} matches found)"),
+                    });
                 }
                 (None, _) => {}
             }
@@ -200,7 +220,9 @@ impl World for Lookup {
             return Ok(Some(container.clone()));
         }
         let found = self.get(&format!("/exec/{}/json", encoded(id))).await?;
-        let container = found.map(|found| Id::new(text(&found, &["ContainerID"]))).filter(|container| !container.as_str().is_empty());
+        let container = found
+            .map(|found| Id::new(text(&found, &["ContainerID"])))
+            .filter(|container| !container.as_str().is_empty());
         if let Some(container) = &container {
             self.memory.exec(id, container.clone());
         }
@@ -219,8 +241,10 @@ impl World for Lookup {
 
     async fn api_version(&self) -> Result<(u32, u32), Refusal> {
         let version = self.get("/version").await?.map(|v| text(&v, &["ApiVersion"])).unwrap_or_default();
-        let parsed = version.split_once('.').and_then(|(major, minor)| Some((major.parse().ok()?, minor.parse().ok()?)));
-        parsed.ok_or_else(|| Refusal::Engine { message: format!("the engine's API version `{version}` cannot be read") })
+        let parsed =
+            version.split_once('.').and_then(|(major, minor)| Some((major.parse().ok()?, minor.parse().ok()?)));
+        parsed
+            .ok_or_else(|| Refusal::Engine { message: format!("the engine's API version `{version}` cannot be read") })
     }
 
     fn sockets(&self) -> Sockets {

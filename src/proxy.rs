@@ -1,6 +1,5 @@
 //! What becomes of one request: the ten steps.
 
-use crate::answer;
 use crate::audit::Record;
 use crate::body::{self, Body};
 use crate::engine;
@@ -13,8 +12,7 @@ use crate::route::{self, Containers, Route};
 use crate::server::Guard;
 use crate::steps;
 use crate::tunnel::Tunnel;
-use http_body_util::BodyExt;
-use hyper::body::{Body as _, Incoming};
+use hyper::body::Incoming;
 use hyper::ext::ReasonPhrase;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
@@ -58,14 +56,19 @@ pub async fn handle(guard: &Rc<Guard>, request: Request<Incoming>) -> Outcome {
     }
     let outcome = outcome.unwrap_or_else(|refusal| {
         record.refused(&refusal);
-        Outcome::Answer(message(refusal.status(), &refusal.message(&guard.agent.policy.name)))
+        Outcome::Answer(message(refusal.status(), &refusal.message(guard.policy())))
     });
     record.answered(outcome.status());
     outcome
 }
 
 /// From the head and the body to a verdict.
-async fn decide(guard: &Guard, head: &Parts, body: &mut Option<Incoming>, record: &mut Record) -> Result<(Route, Permit), Refusal> {
+async fn decide(
+    guard: &Guard,
+    head: &Parts,
+    body: &mut Option<Incoming>,
+    record: &mut Record,
+) -> Result<(Route, Permit), Refusal> {
     well_formed(head)?;
     let target = route::parse(&head.method, head.uri.path())?;
     record.route(&target.route);
@@ -76,13 +79,19 @@ async fn decide(guard: &Guard, head: &Parts, body: &mut Option<Incoming>, record
         BodyKind::Stream => None,
     };
     let ask = Ask { route: target.route.clone(), version: target.version, query, body: document };
-    let permit = judge::judge(ask, &guard.agent, &guard.engine).await?;
+    let permit = judge::judge(ask, &guard.world.agent, &*guard.world).await?;
     record.permitted(permit.rewritten);
     Ok((target.route, permit))
 }
 
 /// Does what a permit allows.
-async fn perform(guard: &Rc<Guard>, head: Parts, body: &mut Option<Incoming>, route: Route, permit: Permit) -> Result<Outcome, Refusal> {
+async fn perform(
+    guard: &Rc<Guard>,
+    head: Parts,
+    body: &mut Option<Incoming>,
+    route: Route,
+    permit: Permit,
+) -> Result<Outcome, Refusal> {
     let Permit { before, action, after, answer, rewritten: _ } = permit;
     let permitted = match action {
         Action::Answer(status, value) => return Ok(Outcome::Answer(json(status, &value))),
@@ -96,8 +105,8 @@ async fn perform(guard: &Rc<Guard>, head: Parts, body: &mut Option<Incoming>, ro
     let guard = Rc::clone(guard);
     let plain = before.is_empty() && after.is_empty();
     let exchange = async move {
-        let held = steps::before(&guard.engine, &guard.agent, &before).await?;
-        let response = guard.engine.send(request).await?;
+        let held = steps::before(&guard.world, &before).await?;
+        let response = guard.world.engine.send(request).await?;
         drop(held);
         let response = if response.status().is_success() {
             show(&guard, response, answer, &after).await?
@@ -110,7 +119,9 @@ async fn perform(guard: &Rc<Guard>, head: Parts, body: &mut Option<Incoming>, ro
         return exchange.await;
     }
     // What has to be done around a request is not left half done when the client goes away.
-    tokio::task::spawn_local(exchange).await.unwrap_or_else(|_| Err(Refusal::Engine { message: "the request was cut short".to_owned() }))
+    tokio::task::spawn_local(exchange)
+        .await
+        .unwrap_or_else(|_| Err(Refusal::Engine { message: "the request was cut short".to_owned() }))
 }
 
 impl Outcome {
@@ -157,13 +168,19 @@ async fn document(body: &mut Option<Incoming>) -> Result<Option<Value>, Refusal>
     if bytes.trim_ascii().is_empty() {
         return Ok(None);
     }
-    json::parse(&bytes).map(Some).map_err(|e| Refusal::malformed(format!("the body is not the JSON that can be read in one way: {e}")))
+    json::parse(&bytes)
+        .map(Some)
+        .map_err(|e| Refusal::malformed(format!("the body is not the JSON that can be read in one way: {e}")))
 }
 
 // Making the request to the engine.
 
 /// Rebuilds a request from its permit. Of the client's headers only those that the permit names go along.
-fn upstream(head: &Parts, permitted: crate::permit::Request, body: &mut Option<Incoming>) -> Result<Request<Body>, Refusal> {
+fn upstream(
+    head: &Parts,
+    permitted: crate::permit::Request,
+    body: &mut Option<Incoming>,
+) -> Result<Request<Body>, Refusal> {
     let mut target = String::with_capacity(128);
     if let Some(version) = permitted.version {
         target.push('/');
@@ -223,13 +240,15 @@ async fn hijack(guard: &Guard, head: &Parts, route: &Route, mut request: Request
     } else {
         headers.insert(header::UPGRADE, HeaderValue::from_static("tcp"));
     }
-    let mut response = guard.engine.send_upgrade(request).await?;
+    let mut response = guard.world.engine.send_upgrade(request).await?;
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         return Ok(Outcome::Answer(for_client(failure(guard, response).await?)));
     }
     let unexpected = |_| Refusal::Engine { message: "the Docker Engine did not give its connection away".to_owned() };
     let upgraded = hyper::upgrade::on(&mut response).await.map_err(unexpected)?;
-    let parts = upgraded.downcast::<TokioIo<UnixStream>>().map_err(|_| Refusal::Engine { message: "the Docker Engine's connection is of another kind".to_owned() })?;
+    let parts = upgraded
+        .downcast::<TokioIo<UnixStream>>()
+        .map_err(|_| Refusal::Engine { message: "the Docker Engine's connection is of another kind".to_owned() })?;
     let asked = head.headers.contains_key(header::UPGRADE);
     let status = if asked { StatusCode::SWITCHING_PROTOCOLS } else { StatusCode::OK };
     Ok(Outcome::Tunnel(Box::new(Tunnel {
@@ -282,7 +301,8 @@ fn tunnel_head(status: StatusCode, response: &Response<Incoming>) -> Vec<u8> {
     }
     for (name, value) in response.headers() {
         let skipped = status == StatusCode::OK && name == header::CONTENT_TYPE || name == header::CONTENT_LENGTH;
-        let websocket = matches!(name.as_str(), "sec-websocket-accept" | "sec-websocket-protocol") && status != StatusCode::OK;
+        let websocket =
+            matches!(name.as_str(), "sec-websocket-accept" | "sec-websocket-protocol") && status != StatusCode::OK;
         if !skipped && (websocket || answer_header(name)) {
             let mut titled = title_case(name.as_str());
             titled.extend_from_slice(b": ");
@@ -306,7 +326,12 @@ fn title_case(name: &str) -> Vec<u8> {
 // Answering the client.
 
 /// An answer of success as the permit shows it, after what has to be done then.
-async fn show(guard: &Guard, response: Response<Incoming>, answer: Answer, after: &[crate::permit::Step]) -> Result<Response<Body>, Refusal> {
+async fn show(
+    guard: &Guard,
+    response: Response<Incoming>,
+    answer: Answer,
+    after: &[crate::permit::Step],
+) -> Result<Response<Body>, Refusal> {
     let _ = (guard, after);
     Ok(match answer {
         Answer::Pass | Answer::Hijack => response.map(Body::Incoming),
@@ -314,8 +339,8 @@ async fn show(guard: &Guard, response: Response<Incoming>, answer: Answer, after
             let _ = view;
             response.map(Body::Incoming)
         }
-        Answer::Created { warnings, image } => {
-            let _ = (warnings, image);
+        Answer::Created { warnings, image, volumes } => {
+            let _ = (warnings, image, volumes);
             response.map(Body::Incoming)
         }
     })

@@ -2,8 +2,7 @@
 
 use crate::audit::Audit;
 use crate::body::{Body, BodyError};
-use crate::engine::Engine;
-use crate::judge::Agent;
+use crate::lookup::Lookup;
 use crate::proxy::{self, Outcome};
 use crate::refusal::Refusal;
 use crate::tunnel::{self, Hangup, Tunnel};
@@ -58,10 +57,8 @@ impl Default for Limits {
 /// What stands between one listener's agent and the engine.
 #[derive(Debug)]
 pub struct Guard {
-    /// Who asks, and what they may do.
-    pub agent: Agent,
-    /// The engine.
-    pub engine: Engine,
+    /// Who asks, the engine, and what is known of its objects.
+    pub world: Rc<Lookup>,
     /// Where decisions are written.
     pub audit: Rc<Audit>,
     /// What the server keeps to.
@@ -70,8 +67,13 @@ pub struct Guard {
 
 impl Guard {
     /// A guard with the usual limits.
-    pub fn new(agent: Agent, engine: Engine, audit: Audit) -> Self {
-        Self { agent, engine, audit: Rc::new(audit), limits: Limits::default() }
+    pub fn new(world: Lookup, audit: Audit) -> Rc<Self> {
+        Rc::new(Self { world: Rc::new(world), audit: Rc::new(audit), limits: Limits::default() })
+    }
+
+    /// The name of the agent's policy, for messages.
+    pub fn policy(&self) -> &str {
+        &self.world.agent.policy.name
     }
 }
 
@@ -149,10 +151,14 @@ async fn connection(stream: UnixStream, guard: Rc<Guard>, closing: Rc<Notify>) {
             let ended = http.poll_without_shutdown(cx);
             if let Poll::Ready(result) = ended {
                 let bad = wire.unsaid.take().zip(result.err());
-                return Poll::Ready(bad.map_or(End::Closed, |(status, e)| End::BadHead { status, message: e.to_string() }));
+                return Poll::Ready(
+                    bad.map_or(End::Closed, |(status, e)| End::BadHead { status, message: e.to_string() }),
+                );
             }
             // The answer to an earlier request must be out before others write to the client.
-            if wire.flushed.get() && let Some(tunnel) = wire.tunnel.take() {
+            if wire.flushed.get()
+                && let Some(tunnel) = wire.tunnel.take()
+            {
                 return Poll::Ready(End::Tunnel(tunnel));
             }
             watch.poll(&wire, cx)
@@ -173,7 +179,7 @@ async fn connection(stream: UnixStream, guard: Rc<Guard>, closing: Rc<Notify>) {
             drop(http);
             if let Some(mut stream) = Wire::into_stream(wire) {
                 let refusal = Refusal::malformed(message);
-                let body = proxy::message_body(&refusal.message(&guard.agent.policy.name));
+                let body = proxy::message_body(&refusal.message(guard.policy()));
                 let mut record = guard.audit.begin(&hyper::Method::from_bytes(b"-").unwrap_or_default());
                 record.refused(&refusal);
                 record.answered(status);
@@ -319,7 +325,11 @@ impl Write for Hand {
         self.with(|io| io.poll_write(cx, buf))
     }
 
-    fn poll_write_vectored(self: Pin<&mut Self>, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
         if self.0.keep_back(bufs.first().map_or(&[], |first| first)) {
             return Poll::Ready(Ok(bufs.iter().map(|buf| buf.len()).sum()));
         }

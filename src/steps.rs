@@ -50,7 +50,8 @@ pub async fn before(world: &Rc<Lookup>, steps: &[Step]) -> Result<Held, Refusal>
 /// A step that failed; the client hears of it in place of the answer.
 pub async fn after(world: &Rc<Lookup>, steps: &[Step], answer: &[u8]) -> Result<(), Refusal> {
     let id = || -> Result<String, Refusal> {
-        let answer = json::parse(answer).map_err(|e| Refusal::Engine { message: format!("the engine's answer cannot be read: {e}") })?;
+        let answer = json::parse(answer)
+            .map_err(|e| Refusal::Engine { message: format!("the engine's answer cannot be read: {e}") })?;
         Ok(answer.at(&["Id"]).and_then(Value::as_str).unwrap_or_default().to_owned())
     };
     for step in steps {
@@ -58,8 +59,12 @@ pub async fn after(world: &Rc<Lookup>, steps: &[Step], answer: &[u8]) -> Result<
             Step::Join { container, alias } => join(world, &id()?, container, alias.as_deref()).await?,
             Step::Exec { container } => world.memory.exec(&id()?, container.clone()),
             Step::Brought { reference } => brought(world, reference).await,
-            Step::CreateVolume { .. } | Step::MakeDirectory { .. } | Step::ShareBinds | Step::HoldBinds { .. }
-            | Step::Stop { .. } | Step::Leave { .. } => {}
+            Step::CreateVolume { .. }
+            | Step::MakeDirectory { .. }
+            | Step::ShareBinds
+            | Step::HoldBinds { .. }
+            | Step::Stop { .. }
+            | Step::Leave { .. } => {}
         }
     }
     Ok(())
@@ -71,7 +76,12 @@ fn failed(what: &str, status: StatusCode, answer: &Value) -> Refusal {
 
 /// Creates a volume, and sees to it that what is there under the name carries the labels: the engine answers with
 /// success when a volume of the name exists, whatever it is.
-async fn create_volume(world: &Rc<Lookup>, name: &str, options: &[(String, String)], labels: &[(String, String)]) -> Result<(), Refusal> {
+async fn create_volume(
+    world: &Rc<Lookup>,
+    name: &str,
+    options: &[(String, String)],
+    labels: &[(String, String)],
+) -> Result<(), Refusal> {
     let object = |pairs: &[(String, String)]| -> Value {
         Value::Object(pairs.iter().map(|(k, v)| (k.clone(), Value::from(v.as_str()))).collect::<Object>())
     };
@@ -97,7 +107,8 @@ async fn create_volume(world: &Rc<Lookup>, name: &str, options: &[(String, Strin
 async fn make_directory(root: &Path, below: &Path) -> Result<(), Refusal> {
     let (root, below) = (root.to_owned(), below.to_owned());
     let path = root.join(&below);
-    let made = tokio::task::spawn_blocking(move || lookup::make_directory(&root, &below)).await.map_err(|e| e.to_string());
+    let made =
+        tokio::task::spawn_blocking(move || lookup::make_directory(&root, &below)).await.map_err(|e| e.to_string());
     made.and_then(|made| made).map_err(|e| {
         Refusal::malformed(format!("the bind source `{}` does not exist and cannot be made: {e}", path.display()))
     })
@@ -105,15 +116,26 @@ async fn make_directory(root: &Path, below: &Path) -> Result<(), Refusal> {
 
 async fn share_binds(world: &Rc<Lookup>) -> Result<OwnedRwLockReadGuard<()>, Refusal> {
     let waited = tokio::time::timeout(UPLOADS, world.memory.binds.clone().read_owned()).await;
-    waited.map_err(|_| Refusal::Conflict { message: "sockguard: a start whose binds are checked is under way, try again".to_owned() })
+    waited.map_err(|_| Refusal::Conflict {
+        message: "sockguard: a start whose binds are checked is under way, try again".to_owned(),
+    })
 }
 
 /// Checks binds with whatever could swap them standing still: uploads wait, and running containers that can write
 /// somewhere are paused.
-async fn hold_binds(world: &Rc<Lookup>, container: &Id, binds: &[(PathBuf, PathBuf)], held: &mut Held) -> Result<(), Refusal> {
+async fn hold_binds(
+    world: &Rc<Lookup>,
+    container: &Id,
+    binds: &[(PathBuf, PathBuf)],
+    held: &mut Held,
+) -> Result<(), Refusal> {
     let waited = tokio::time::timeout(UPLOADS, world.memory.binds.clone().write_owned()).await;
-    held.alone = Some(waited.map_err(|_| Refusal::Conflict {
-        message: "sockguard: the container's binds cannot be checked while files are copied into containers, try again".to_owned(),
+    held.alone = Some(waited.map_err(|_| {
+        Refusal::Conflict {
+            message:
+                "sockguard: the container's binds cannot be checked while files are copied into containers, try again"
+                    .to_owned(),
+        }
     })?);
     let running = world.owned("/containers/json", &world.agent.owner, &[("status", "running")]).await?;
     let mut paused = Paused { world: world.clone(), containers: Vec::new() };
@@ -126,7 +148,9 @@ async fn hold_binds(world: &Rc<Lookup>, container: &Id, binds: &[(PathBuf, PathB
             (StatusCode::NO_CONTENT, _) => paused.containers.push(id),
             // It ended meanwhile, or its user paused it; its user's `unpause` waits for this start.
             (StatusCode::CONFLICT | StatusCode::NOT_FOUND, _) => {}
-            (status, answer) if message(&answer).contains("is not running") || message(&answer).contains("already paused") => {
+            (status, answer)
+                if message(&answer).contains("is not running") || message(&answer).contains("already paused") =>
+            {
                 tracing::debug!(%status, container = %id, "not paused");
             }
             (status, answer) => return Err(failed("pausing a container that could swap a bind", status, &answer)),
@@ -191,7 +215,8 @@ pub async fn recover(world: &Rc<Lookup>) -> Result<(), Refusal> {
 }
 
 async fn stop(world: &Rc<Lookup>, container: &Id, query: &Query) -> Result<(), Refusal> {
-    let (status, answer) = world.engine.call(Method::POST, &format!("/containers/{container}/stop?{}", query.encode()), None).await?;
+    let (status, answer) =
+        world.engine.call(Method::POST, &format!("/containers/{container}/stop?{}", query.encode()), None).await?;
     match status {
         StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED => Ok(()),
         status => Err(failed("stopping the container", status, &answer)),
@@ -204,7 +229,8 @@ async fn join(world: &Rc<Lookup>, network: &str, container: &str, alias: Option<
         endpoint.set("Aliases", [alias].into_iter().collect::<Value>());
     }
     let body = Value::from([("Container", Value::from(container)), ("EndpointConfig", Value::Object(endpoint))]);
-    let (status, answer) = world.engine.call(Method::POST, &format!("/networks/{network}/connect"), Some(&body)).await?;
+    let (status, answer) =
+        world.engine.call(Method::POST, &format!("/networks/{network}/connect"), Some(&body)).await?;
     if status == StatusCode::OK {
         return Ok(());
     }
@@ -215,7 +241,8 @@ async fn join(world: &Rc<Lookup>, network: &str, container: &str, alias: Option<
 
 async fn leave(world: &Rc<Lookup>, container: &str, network: &Id) -> Result<(), Refusal> {
     let body = Value::from([("Container", Value::from(container)), ("Force", Value::Bool(true))]);
-    let (status, answer) = world.engine.call(Method::POST, &format!("/networks/{network}/disconnect"), Some(&body)).await?;
+    let (status, answer) =
+        world.engine.call(Method::POST, &format!("/networks/{network}/disconnect"), Some(&body)).await?;
     match status {
         StatusCode::OK => Ok(()),
         // It was not connected, or is gone.
@@ -242,11 +269,20 @@ async fn brought(world: &Rc<Lookup>, reference: &Option<String>) {
 ///
 /// # Errors
 /// It got something else; the container is gone again.
-pub async fn confirm(world: &Rc<Lookup>, container: &str, image: &Id, volumes: &[String], asked: &str) -> Result<(), Refusal> {
+pub async fn confirm(
+    world: &Rc<Lookup>,
+    container: &str,
+    image: &Id,
+    volumes: &[String],
+    asked: &str,
+) -> Result<(), Refusal> {
     let wrong = match inspect(world, container).await? {
         Some(made) if made.at(&["Image"]).and_then(Value::as_str) == Some(image.as_str()) => {
             let labels = made.at(&["Config", "Labels"]).and_then(Value::as_object);
-            let labels = labels.into_iter().flat_map(Object::iter).filter_map(|(k, v)| Some((k.to_owned(), v.as_str()?.to_owned())));
+            let labels = labels
+                .into_iter()
+                .flat_map(Object::iter)
+                .filter_map(|(k, v)| Some((k.to_owned(), v.as_str()?.to_owned())));
             world.memory.container(Container { id: Id::new(container), labels: labels.collect() });
             foreign_volume(world, volumes).await?
         }
@@ -270,9 +306,14 @@ async fn inspect(world: &Rc<Lookup>, container: &str) -> Result<Option<Value>, R
 
 async fn foreign_volume(world: &Rc<Lookup>, volumes: &[String]) -> Result<Option<Refusal>, Refusal> {
     for name in volumes {
-        let usable = world.volume(name).await?.is_some_and(|volume| crate::judge::volumes::usable(&volume, &world.agent));
+        let usable =
+            world.volume(name).await?.is_some_and(|volume| crate::judge::volumes::usable(&volume, &world.agent));
         if !usable {
-            return Ok(Some(Refusal::never("the volume", &Value::from(name.as_str()), "this volume name is not available, choose another")));
+            return Ok(Some(Refusal::never(
+                "the volume",
+                &Value::from(name.as_str()),
+                "this volume name is not available, choose another",
+            )));
         }
     }
     Ok(None)

@@ -69,7 +69,7 @@ impl Tunnel {
                 drop(early_input);
                 if copy(&mut client_read, &mut engine_write).await.is_err() {
                     // The engine hears no more: the client should know.
-                    drop(rustix::net::shutdown(client_read.as_ref(), rustix::net::Shutdown::Read));
+                    let _ = rustix::net::shutdown(client_read.as_ref(), rustix::net::Shutdown::Read);
                 }
                 drop(engine_write.shutdown().await);
             });
@@ -84,7 +84,9 @@ impl Tunnel {
                         Poll::Ready(Ok(())) => Poll::Ready(true),
                         // The client takes no more output. What it has sent still counts.
                         Poll::Ready(Err(_)) => Poll::Ready(false),
-                        Poll::Pending => hangup.as_mut().map_or(Poll::Pending, |hangup| hangup.poll(cx)).map(|()| false),
+                        Poll::Pending => {
+                            hangup.as_mut().map_or(Poll::Pending, |hangup| hangup.poll(cx)).map(|()| false)
+                        }
                     }
                 })
                 .await
@@ -106,7 +108,7 @@ impl Tunnel {
 /// Copies until the end of `from`, or until `to` takes no more. Holds a buffer only while there is something in it.
 async fn copy(from: &mut ReadHalf<'_>, to: &mut WriteHalf<'_>) -> io::Result<()> {
     loop {
-        let mut buffer = poll_fn(|cx| read(from, cx)).await?;
+        let buffer = poll_fn(|cx| read(from, cx)).await?;
         let Some(filled) = buffer.filled() else { return Ok(()) };
         to.write_all(filled).await?;
         buffer.give_back();
@@ -165,7 +167,7 @@ impl Buffer {
 /// Closes a connection's writing side and hears out a client that still writes: closing at once would reset it before
 /// it has read our last words.
 pub async fn linger(client: &UnixStream) {
-    drop(rustix::net::shutdown(client, rustix::net::Shutdown::Write));
+    let _ = rustix::net::shutdown(client, rustix::net::Shutdown::Write);
     let until = Instant::now() + LINGER;
     let mut heard = 0;
     while heard < LINGER_BYTES && Instant::now() < until {
@@ -190,7 +192,9 @@ impl Hangup {
         let fd = socket.as_fd().try_clone_to_owned().ok()?;
         // A hang-up is reported whatever is asked for. To ask for reading would report a half-close as well, again and
         // again; urgent data is what a Unix socket never has.
-        AsyncFd::with_interest(fd, Interest::PRIORITY).ok().map(Self)
+        #[expect(deprecated, reason = "it is unsound for types that lie about their descriptor; `OwnedFd` does not")]
+        let watch = AsyncFd::with_interest(fd, Interest::PRIORITY);
+        watch.ok().map(Self)
     }
 
     /// Ready when the other side is gone.

@@ -59,7 +59,13 @@ enum Placed {
 /// A mount that the policy does not grant.
 pub async fn judge(body: &mut Object, image: &Image, agent: &Agent, world: &impl World) -> Result<Mounts, Refusal> {
     let mut out = Mounts::default();
-    let declared: Vec<String> = body.get("Volumes").and_then(Value::as_object).into_iter().flat_map(Object::iter).map(|(k, _)| k.to_owned()).collect();
+    let declared: Vec<String> = body
+        .get("Volumes")
+        .and_then(Value::as_object)
+        .into_iter()
+        .flat_map(Object::iter)
+        .map(|(k, _)| k.to_owned())
+        .collect();
     let host = body.entry_object("HostConfig");
     let asked_binds = host.get("Binds").cloned();
     let asked_mounts = host.get("Mounts").cloned();
@@ -86,7 +92,9 @@ pub async fn judge(body: &mut Object, image: &Image, agent: &Agent, world: &impl
                 let read_only = options.split(',').any(|word| word == "ro");
                 let asked = Bind { field: "HostConfig.Binds", source, target, read_only, create: true };
                 match place(&asked, agent, world, &mut out).await? {
-                    Placed::Path(path) if options.is_empty() => kept_binds.push(Value::from(format!("{path}:{target}"))),
+                    Placed::Path(path) if options.is_empty() => {
+                        kept_binds.push(Value::from(format!("{path}:{target}")))
+                    }
                     Placed::Path(path) => kept_binds.push(Value::from(format!("{path}:{target}:{options}"))),
                     Placed::Subpath { volume, below } => kept_mounts.push(subpath(&asked, &volume, &below)),
                 }
@@ -101,10 +109,19 @@ pub async fn judge(body: &mut Object, image: &Image, agent: &Agent, world: &impl
             "bind" => {
                 let source = text(&mount, "Source").to_owned();
                 let options = mount.get("BindOptions").and_then(Value::as_object);
-                propagation(options.map(|o| text(o, "Propagation")).unwrap_or_default(), "HostConfig.Mounts[].BindOptions.Propagation")?;
+                propagation(
+                    options.map(|o| text(o, "Propagation")).unwrap_or_default(),
+                    "HostConfig.Mounts[].BindOptions.Propagation",
+                )?;
                 let flag = |key| options.and_then(|o| o.get(key)).and_then(Value::as_bool) == Some(true);
                 let read_only = mount.get("ReadOnly").and_then(Value::as_bool) == Some(true);
-                let asked = Bind { field: "HostConfig.Mounts", source: &source, target: &target, read_only, create: flag("CreateMountpoint") };
+                let asked = Bind {
+                    field: "HostConfig.Mounts",
+                    source: &source,
+                    target: &target,
+                    read_only,
+                    create: flag("CreateMountpoint"),
+                };
                 match place(&asked, agent, world, &mut out).await? {
                     Placed::Path(path) => {
                         mount.set("Source", path);
@@ -137,13 +154,18 @@ pub async fn judge(body: &mut Object, image: &Image, agent: &Agent, world: &impl
             "tmpfs" => kept_mounts.push(Value::Object(mount)),
             "image" => {
                 let name = image_reference(text(&mount, "Source"))?;
-                let found = world.image(name.as_str()).await?.filter(|image| image.standing(&agent.owner) != Standing::Foreign);
+                let found =
+                    world.image(name.as_str()).await?.filter(|image| image.standing(&agent.owner) != Standing::Foreign);
                 let found = found.ok_or_else(|| Refusal::absent(super::images::absent_image(name.as_str())))?;
                 mount.set("Source", found.id.as_str());
                 kept_mounts.push(Value::Object(mount));
             }
             other => {
-                return Err(Refusal::never(format!("HostConfig.Mounts[{i}].Type"), &Value::from(other), "bind, volume, tmpfs and image are served"));
+                return Err(Refusal::never(
+                    format!("HostConfig.Mounts[{i}].Type"),
+                    &Value::from(other),
+                    "bind, volume, tmpfs and image are served",
+                ));
             }
         }
     }
@@ -160,7 +182,8 @@ pub async fn judge(body: &mut Object, image: &Image, agent: &Agent, world: &impl
         }
     }
     let asked_restart = restart(host, &mut out);
-    let changed = put(host, "Binds", kept_binds, asked_binds.as_ref()) | put(host, "Mounts", kept_mounts, asked_mounts.as_ref());
+    let changed =
+        put(host, "Binds", kept_binds, asked_binds.as_ref()) | put(host, "Mounts", kept_mounts, asked_mounts.as_ref());
     if changed || !out.checked.is_empty() {
         out.record = Some(record(asked_binds, asked_mounts, asked_restart, &out.checked));
     }
@@ -180,7 +203,12 @@ pub fn checked(record: &str) -> Vec<(PathBuf, PathBuf)> {
         .collect()
 }
 
-fn record(binds: Option<Value>, mounts: Option<Value>, restart: Option<Value>, checked: &[(PathBuf, PathBuf)]) -> Value {
+fn record(
+    binds: Option<Value>,
+    mounts: Option<Value>,
+    restart: Option<Value>,
+    checked: &[(PathBuf, PathBuf)],
+) -> Value {
     let mut record = Object::new();
     record.set("Binds", binds.unwrap_or(Value::Null));
     record.set("Mounts", mounts.unwrap_or(Value::Null));
@@ -189,7 +217,10 @@ fn record(binds: Option<Value>, mounts: Option<Value>, restart: Option<Value>, c
     }
     let text = |path: &Path| Value::from(path.to_string_lossy().into_owned());
     if !checked.is_empty() {
-        record.set("Checked", checked.iter().map(|(root, below)| Value::Array(vec![text(root), text(below)])).collect::<Value>());
+        record.set(
+            "Checked",
+            checked.iter().map(|(root, below)| Value::Array(vec![text(root), text(below)])).collect::<Value>(),
+        );
     }
     Value::Object(record)
 }
@@ -268,7 +299,11 @@ fn split(bind: &str) -> Result<Form<'_>, Refusal> {
             other => propagation(other, "HostConfig.Binds")?,
         }
     }
-    if source.starts_with('/') { Ok(Form::Path { source, target, options }) } else { Ok(Form::Volume { name: source, target }) }
+    if source.starts_with('/') {
+        Ok(Form::Path { source, target, options })
+    } else {
+        Ok(Form::Volume { name: source, target })
+    }
 }
 
 /// Mounts that are made in a container must not show on the host, nor the other way round.
@@ -287,7 +322,13 @@ fn may_create(agent: &Agent) -> Result<(), Refusal> {
     }
 }
 
-async fn named_volume(field: &'static str, name: &str, agent: &Agent, world: &impl World, out: &mut Mounts) -> Result<(), Refusal> {
+async fn named_volume(
+    field: &'static str,
+    name: &str,
+    agent: &Agent,
+    world: &impl World,
+    out: &mut Mounts,
+) -> Result<(), Refusal> {
     if volumes::claim(field, name, agent, world).await?.is_none() {
         may_create(agent)?;
         let labels = vec![(OWNER_LABEL.to_owned(), agent.owner.to_string())];
@@ -321,10 +362,14 @@ fn subpath(bind: &Bind<'_>, volume: &str, below: &str) -> Value {
 /// kernel by the directory, so it is refused.
 fn host_path(bind: &Bind<'_>) -> Result<PathBuf, Refusal> {
     if !bind.source.starts_with('/') {
-        return Err(Refusal::malformed(format!("invalid mount config for type \"bind\": invalid mount path: '{}' mount path must be absolute", bind.source)));
+        return Err(Refusal::malformed(format!(
+            "invalid mount config for type \"bind\": invalid mount path: '{}' mount path must be absolute",
+            bind.source
+        )));
     }
     if bind.source.split('/').any(|part| part == "..") || bind.source.chars().any(char::is_control) {
-        return Err(Refusal::not_allowed(bind.field, &Value::from(bind.source), "bind.roots").hint("a path without `..` is expected"));
+        return Err(Refusal::not_allowed(bind.field, &Value::from(bind.source), "bind.roots")
+            .hint("a path without `..` is expected"));
     }
     let parts: Vec<&str> = bind.source.split('/').filter(|part| !matches!(*part, "" | ".")).collect();
     Ok(PathBuf::from(format!("/{}", parts.join("/"))))
@@ -343,7 +388,13 @@ async fn place(bind: &Bind<'_>, agent: &Agent, world: &impl World, out: &mut Mou
     if sockets.engine.iter().any(|socket| socket.starts_with(&path)) {
         return Err(refused("bind.roots").hint("it holds the engine's own socket"));
     }
-    let root = agent.policy.bind.roots.iter().filter(|root| path.starts_with(&root.path)).max_by_key(|root| root.path.as_os_str().len());
+    let root = agent
+        .policy
+        .bind
+        .roots
+        .iter()
+        .filter(|root| path.starts_with(&root.path))
+        .max_by_key(|root| root.path.as_os_str().len());
     let Some(BindRoot { path: root, access }) = root else { return Err(refused("bind.roots")) };
     if *access == Access::Ro && !bind.read_only {
         return Err(refused("bind.roots").hint(format!("`{}` may only be mounted read-only", root.display())));
@@ -358,7 +409,9 @@ async fn place(bind: &Bind<'_>, agent: &Agent, world: &impl World, out: &mut Mou
         }
         return Ok(Placed::Path(whole));
     }
-    let missing = || Refusal::Malformed { message: format!("invalid mount config for type \"bind\": bind source path does not exist: {}", bind.source) };
+    let missing = || Refusal::Malformed {
+        message: format!("invalid mount config for type \"bind\": bind source path does not exist: {}", bind.source),
+    };
     let make = || Step::MakeDirectory { root: root.clone(), below: below.clone() };
     let fact = world.path(root, &below).await;
     if version(world).await? >= SUBPATHS {
@@ -385,7 +438,8 @@ async fn place(bind: &Bind<'_>, agent: &Agent, world: &impl World, out: &mut Mou
         PathFact::Link => return Err(refused("bind.roots").hint("a part of it below the root is a symbolic link")),
         PathFact::Unseen if agent.policy.bind.unverified_binds => return Ok(Placed::Path(whole)),
         PathFact::Unseen => {
-            return Err(refused("bind.unverified-binds").hint("sockguard cannot see the host's paths, and this engine has no sub-path mounts"));
+            return Err(refused("bind.unverified-binds")
+                .hint("sockguard cannot see the host's paths, and this engine has no sub-path mounts"));
         }
     }
     out.checked.push((root.clone(), below));

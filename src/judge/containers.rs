@@ -85,7 +85,9 @@ pub async fn judge(route: Containers, mut ask: Ask, agent: &Agent, world: &impl 
             // A restart is a stop and a start, between which the binds are looked at.
             let mut permit = forward(ask, format!("/containers/{}/start", container.id));
             if let crate::permit::Action::Send(request) = &mut permit.action {
-                permit.before.push(Step::Stop { container: container.id.clone(), query: std::mem::take(&mut request.query) });
+                permit
+                    .before
+                    .push(Step::Stop { container: container.id.clone(), query: std::mem::take(&mut request.query) });
             }
             permit.before.push(Step::HoldBinds { container: container.id, binds });
             permit.rewritten = true;
@@ -93,7 +95,8 @@ pub async fn judge(route: Containers, mut ask: Ask, agent: &Agent, world: &impl 
         }
         C::Update(name) => {
             let container = own(name, agent, world).await?;
-            let mut body = schema::check(bodies::CONTAINER_UPDATE, ask.body.take().unwrap_or(Value::Object(Object::new())))?;
+            let mut body =
+                schema::check(bodies::CONTAINER_UPDATE, ask.body.take().unwrap_or(Value::Object(Object::new())))?;
             if let Some(policy) = body.get_mut("RestartPolicy").and_then(Value::as_object_mut) {
                 create::restart_policy(policy)?;
                 if !create::checked_binds(&container).is_empty() && create::restarts(policy) {
@@ -115,8 +118,16 @@ fn operation(route: &Containers) -> Operation {
         C::List | C::Inspect(_) | C::Top(_) | C::Changes(_) | C::Stats(_) => Operation::Read,
         C::Logs(_) => Operation::Logs,
         C::Create => Operation::Create,
-        C::Start(_) | C::Stop(_) | C::Restart(_) | C::Kill(_) | C::Update(_) | C::Rename(_) | C::Pause(_) | C::Unpause(_)
-        | C::Resize(_) | C::Wait(_) => Operation::Run,
+        C::Start(_)
+        | C::Stop(_)
+        | C::Restart(_)
+        | C::Kill(_)
+        | C::Update(_)
+        | C::Rename(_)
+        | C::Pause(_)
+        | C::Unpause(_)
+        | C::Resize(_)
+        | C::Wait(_) => Operation::Run,
         C::Attach(_) | C::AttachWebsocket(_) => Operation::Attach,
         C::ExecCreate(_) => Operation::Exec,
         C::ArchiveStat(_) | C::ArchiveGet(_) | C::ArchivePut(_) => Operation::Copy,
@@ -195,8 +206,24 @@ pub async fn pin_link(field: &str, link: &Value, agent: &Agent, world: &impl Wor
 async fn list_filters(query: &mut Query, agent: &Agent, world: &impl World) -> Result<(), Refusal> {
     known_filters(
         query,
-        &["ancestor", "annotation", "before", "exited", "expose", "health", "id", "is-task", "isolation", "label", "name",
-          "network", "publish", "since", "status", "volume"],
+        &[
+            "ancestor",
+            "annotation",
+            "before",
+            "exited",
+            "expose",
+            "health",
+            "id",
+            "is-task",
+            "isolation",
+            "label",
+            "name",
+            "network",
+            "publish",
+            "since",
+            "status",
+            "volume",
+        ],
     )?;
     let mut filters = query.filters();
     for key in ["before", "since"] {
@@ -217,4 +244,3 @@ async fn list_filters(query: &mut Query, agent: &Agent, world: &impl World) -> R
     }
     Ok(())
 }
-

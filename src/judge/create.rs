@@ -13,13 +13,35 @@ use std::path::PathBuf;
 
 /// What Docker gives every container. Adding one of these again changes nothing.
 const DEFAULT_CAPABILITIES: &[&str] = &[
-    "CHOWN", "DAC_OVERRIDE", "FSETID", "FOWNER", "MKNOD", "NET_RAW", "SETGID", "SETUID", "SETFCAP", "SETPCAP",
-    "NET_BIND_SERVICE", "SYS_CHROOT", "KILL", "AUDIT_WRITE",
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "FSETID",
+    "FOWNER",
+    "MKNOD",
+    "NET_RAW",
+    "SETGID",
+    "SETUID",
+    "SETFCAP",
+    "SETPCAP",
+    "NET_BIND_SERVICE",
+    "SYS_CHROOT",
+    "KILL",
+    "AUDIT_WRITE",
 ];
 
 /// Options of the log drivers that keep the log with the container.
-const LOG_OPTIONS: &[&str] =
-    &["max-size", "max-file", "compress", "labels", "labels-regex", "env", "env-regex", "tag", "mode", "max-buffer-size"];
+const LOG_OPTIONS: &[&str] = &[
+    "max-size",
+    "max-file",
+    "compress",
+    "labels",
+    "labels-regex",
+    "env",
+    "env-regex",
+    "tag",
+    "mode",
+    "max-buffer-size",
+];
 
 /// Why a container with a checked bind is not restarted by the engine.
 pub const NO_RESTART: &str =
@@ -109,7 +131,9 @@ fn text<'a>(object: &'a Object, key: &str) -> &'a str {
 fn modes(host: &Object, policy: &Policy) -> Result<(), Refusal> {
     let container = &policy.container;
     let host_word = |field: &str, granted: bool, key| match host.get(field) {
-        Some(value) if value.as_str() == Some("host") && !granted => Err(Refusal::not_allowed(format!("HostConfig.{field}"), value, key)),
+        Some(value) if value.as_str() == Some("host") && !granted => {
+            Err(Refusal::not_allowed(format!("HostConfig.{field}"), value, key))
+        }
         _ => Ok(()),
     };
     host_word("NetworkMode", container.host_network, "container.host-network")?;
@@ -155,7 +179,11 @@ fn privileges(host: &Object, policy: &Policy) -> Result<(), Refusal> {
     for value in words(host.get("SecurityOpt")) {
         let plain = matches!(value, "no-new-privileges" | "no-new-privileges:true" | "no-new-privileges=true");
         if !plain && !policy::any(&container.security_options, value) {
-            return Err(Refusal::not_allowed("HostConfig.SecurityOpt", &Value::from(value), "container.security-options"));
+            return Err(Refusal::not_allowed(
+                "HostConfig.SecurityOpt",
+                &Value::from(value),
+                "container.security-options",
+            ));
         }
     }
     for device in host.get("Devices").and_then(Value::as_array).unwrap_or_default() {
@@ -184,7 +212,11 @@ fn words(value: Option<&Value>) -> Vec<&str> {
 
 fn resources(host: &Object, policy: &Policy) -> Result<(), Refusal> {
     if let Some(value) = host.get("OomScoreAdj").filter(|v| v.as_i64().is_some_and(|n| n < 0)) {
-        return Err(Refusal::never("HostConfig.OomScoreAdj", value, "a negative one puts the host's own processes at risk"));
+        return Err(Refusal::never(
+            "HostConfig.OomScoreAdj",
+            value,
+            "a negative one puts the host's own processes at risk",
+        ));
     }
     for (key, value) in host.get("Sysctls").and_then(Value::as_object).into_iter().flat_map(Object::iter) {
         if !policy::any(&policy.container.sysctls, key) {
@@ -241,7 +273,8 @@ fn publishing(host: &Object, policy: &Policy) -> Result<(), Refusal> {
             if lowest.is_empty() {
                 continue;
             }
-            let number: u16 = lowest.parse().map_err(|_| Refusal::malformed(format!("{field} has no port: {}", binding.shown())))?;
+            let number: u16 =
+                lowest.parse().map_err(|_| Refusal::malformed(format!("{field} has no port: {}", binding.shown())))?;
             if number != 0 && number < publish.min_port {
                 return Err(Refusal::not_allowed(field, binding, "container.publish.min-port"));
             }
@@ -292,7 +325,11 @@ async fn foreign_namespaces(host: &mut Object, agent: &Agent, world: &impl World
             }
             let container = containers::by_reference("HostConfig.VolumesFrom", &name, agent, world).await?;
             if !checked_binds(&container).is_empty() {
-                return Err(Refusal::never("HostConfig.VolumesFrom", source, "that container's binds are checked at its own starts only; name the bind itself"));
+                return Err(Refusal::never(
+                    "HostConfig.VolumesFrom",
+                    source,
+                    "that container's binds are checked at its own starts only; name the bind itself",
+                ));
             }
             *source = Value::from(format!("{}{mode}", container.id));
         }
@@ -311,7 +348,8 @@ async fn connect(body: &mut Object, agent: &Agent, world: &impl World) -> Result
     // `docker run --network NAME` shows this as the engine's own words; a 404 would start a pull.
     let missing = |name: &str| Refusal::Conflict { message: format!("network {name} not found") };
     let mode = text(body.entry_object("HostConfig"), "NetworkMode").to_owned();
-    let user_defined = !matches!(mode.as_str(), "" | "default" | "bridge" | "host" | "none") && !mode.starts_with("container:");
+    let user_defined =
+        !matches!(mode.as_str(), "" | "default" | "bridge" | "host" | "none") && !mode.starts_with("container:");
     let has_endpoints = body.get("NetworkingConfig").is_some_and(|v| v.at(&["EndpointsConfig"]).is_some());
     if !user_defined && !has_endpoints {
         return Ok(());
@@ -323,17 +361,25 @@ async fn connect(body: &mut Object, agent: &Agent, world: &impl World) -> Result
             Value::Object(endpoint) => endpoint,
             _ => Object::new(),
         };
-        networks::judge_endpoint(&mut endpoint, &format!("NetworkingConfig.EndpointsConfig.{name}"), agent, world).await?;
+        networks::judge_endpoint(&mut endpoint, &format!("NetworkingConfig.EndpointsConfig.{name}"), agent, world)
+            .await?;
         if name == "default" {
             endpoints.set(&name, Value::Object(endpoint));
             continue;
         }
         let network = networks::find(&name, agent, world).await?.ok_or_else(|| missing(&name))?;
         if network.name == "host" && !agent.policy.container.host_network {
-            return Err(Refusal::not_allowed("NetworkingConfig.EndpointsConfig", &Value::from(name), "container.host-network"));
+            return Err(Refusal::not_allowed(
+                "NetworkingConfig.EndpointsConfig",
+                &Value::from(name),
+                "container.host-network",
+            ));
         }
         if endpoints.get(&network.name).is_some() {
-            return Err(Refusal::malformed(format!("NetworkingConfig.EndpointsConfig names the network `{}` twice", network.name)));
+            return Err(Refusal::malformed(format!(
+                "NetworkingConfig.EndpointsConfig names the network `{}` twice",
+                network.name
+            )));
         }
         pin(&mut endpoint, &network, agent);
         endpoints.set(&network.name, Value::Object(endpoint));

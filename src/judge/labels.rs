@@ -25,7 +25,11 @@ pub fn reserved_any(labels: &BTreeMap<String, String>) -> bool {
 /// A reserved label among the client's.
 pub fn stamp(labels: &mut Object, field: &str, agent: &Agent) -> Result<(), Refusal> {
     if let Some((key, value)) = labels.iter().find(|(key, _)| reserved(key)) {
-        return Err(Refusal::never(format!("{field}.{key}"), value, "this label tells whose an object is; a client cannot set it"));
+        return Err(Refusal::never(
+            format!("{field}.{key}"),
+            value,
+            "this label tells whose an object is; a client cannot set it",
+        ));
     }
     labels.set(OWNER_LABEL, agent.owner.as_str());
     Ok(())

@@ -25,7 +25,8 @@ const OPTIONS: &[&str] = &[
 /// Judges a request on networks.
 pub async fn judge(route: Networks, mut ask: Ask, agent: &Agent, world: &impl World) -> Verdict {
     let policy = &agent.policy.network;
-    let granted = |operation, what: &str, key| if policy.grants(operation) { Ok(()) } else { Err(Refusal::operation(what, key)) };
+    let granted =
+        |operation, what: &str, key| if policy.grants(operation) { Ok(()) } else { Err(Refusal::operation(what, key)) };
     match &route {
         Networks::List => {
             granted(NetworkOperation::Read, "reading networks", "network.allow: \"read\"")?;
@@ -47,7 +48,8 @@ pub async fn judge(route: Networks, mut ask: Ask, agent: &Agent, world: &impl Wo
         Networks::Connect(name) => {
             granted(NetworkOperation::Connect, "connecting containers to networks", "network.allow: \"connect\"")?;
             let network = find(name.as_str(), agent, world).await?.ok_or_else(|| absent(name))?;
-            let mut body = schema::check(bodies::NETWORK_CONNECT, ask.body.take().unwrap_or(Value::Object(Object::new())))?;
+            let mut body =
+                schema::check(bodies::NETWORK_CONNECT, ask.body.take().unwrap_or(Value::Object(Object::new())))?;
             pin_container(&mut body, agent, world).await?;
             if let Some(endpoint) = body.get_mut("EndpointConfig").and_then(Value::as_object_mut) {
                 judge_endpoint(endpoint, "EndpointConfig", agent, world).await?;
@@ -61,7 +63,8 @@ pub async fn judge(route: Networks, mut ask: Ask, agent: &Agent, world: &impl Wo
         Networks::Disconnect(name) => {
             granted(NetworkOperation::Connect, "disconnecting containers from networks", "network.allow: \"connect\"")?;
             let network = find(name.as_str(), agent, world).await?.ok_or_else(|| absent(name))?;
-            let mut body = schema::check(bodies::NETWORK_DISCONNECT, ask.body.take().unwrap_or(Value::Object(Object::new())))?;
+            let mut body =
+                schema::check(bodies::NETWORK_DISCONNECT, ask.body.take().unwrap_or(Value::Object(Object::new())))?;
             pin_container(&mut body, agent, world).await?;
             Ok(forward(ask, format!("/networks/{}/disconnect", network.id)).with(Payload::Json(body.into())))
         }
@@ -115,7 +118,12 @@ async fn pin_container(body: &mut Object, agent: &Agent, world: &impl World) -> 
 ///
 /// # Errors
 /// Links to foreign containers, driver options that are not known.
-pub async fn judge_endpoint(endpoint: &mut Object, path: &str, agent: &Agent, world: &impl World) -> Result<(), Refusal> {
+pub async fn judge_endpoint(
+    endpoint: &mut Object,
+    path: &str,
+    agent: &Agent,
+    world: &impl World,
+) -> Result<(), Refusal> {
     if let Some(options) = endpoint.get("DriverOpts").and_then(Value::as_object) {
         for (key, value) in options.iter() {
             if key != "com.docker.network.endpoint.ifname" {
@@ -171,7 +179,9 @@ fn create(mut ask: Ask, agent: &Agent) -> Verdict {
 /// Refuses all but a few values of a field.
 fn only(field: &str, value: Option<&Value>, allowed: &[&str], hint: &str) -> Result<(), Refusal> {
     match value {
-        Some(value) if !value.as_str().is_some_and(|text| allowed.contains(&text)) => Err(Refusal::never(field, value, hint)),
+        Some(value) if !value.as_str().is_some_and(|text| allowed.contains(&text)) => {
+            Err(Refusal::never(field, value, hint))
+        }
         _ => Ok(()),
     }
 }
@@ -183,11 +193,15 @@ fn judge_addresses(config: &Value, i: usize, policy: &policy::Network) -> Result
     let field = |key: &str| format!("IPAM.Config[{i}].{key}");
     let Some(subnet_text) = text("Subnet") else {
         return match text("IPRange").or(text("Gateway")) {
-            Some(_) => Err(Refusal::malformed(format!("{} is missing where a range or gateway is given", field("Subnet")))),
+            Some(_) => {
+                Err(Refusal::malformed(format!("{} is missing where a range or gateway is given", field("Subnet"))))
+            }
             None => Ok(()),
         };
     };
-    let bad = |key: &str, text: &str| Refusal::malformed(format!("{} is no address of the expected form: `{text}`", field(key)));
+    let bad = |key: &str, text: &str| {
+        Refusal::malformed(format!("{} is no address of the expected form: `{text}`", field(key)))
+    };
     let subnet: IpNet = subnet_text.parse().map_err(|_| bad("Subnet", subnet_text))?;
     let refused = |key| Err(Refusal::not_allowed(field("Subnet"), &Value::from(subnet_text), key));
     if always_reserved().iter().chain(&policy.reserved_subnets).any(|net| overlap(net, &subnet)) {
@@ -199,14 +213,20 @@ fn judge_addresses(config: &Value, i: usize, policy: &policy::Network) -> Result
     if let Some(range) = text("IPRange") {
         let parsed: IpNet = range.parse().map_err(|_| bad("IPRange", range))?;
         if !subnet.contains(&parsed) {
-            return Err(Refusal::malformed(format!("{} `{range}` is not within the sub-net `{subnet_text}`", field("IPRange"))));
+            return Err(Refusal::malformed(format!(
+                "{} `{range}` is not within the sub-net `{subnet_text}`",
+                field("IPRange")
+            )));
         }
     }
     if let Some(gateway) = text("Gateway") {
         let address = gateway.split('/').next().unwrap_or_default();
         let parsed: IpAddr = address.parse().map_err(|_| bad("Gateway", gateway))?;
         if !subnet.contains(&parsed) {
-            return Err(Refusal::malformed(format!("{} `{gateway}` is not within the sub-net `{subnet_text}`", field("Gateway"))));
+            return Err(Refusal::malformed(format!(
+                "{} `{gateway}` is not within the sub-net `{subnet_text}`",
+                field("Gateway")
+            )));
         }
     }
     Ok(())
@@ -214,10 +234,20 @@ fn judge_addresses(config: &Value, i: usize, policy: &policy::Network) -> Result
 
 /// Loopback, link-local (instance metadata among them), multicast, unspecified.
 fn always_reserved() -> Vec<IpNet> {
-    ["127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/4", "0.0.0.0/8", "::/127", "fe80::/10", "ff00::/8", "::ffff:0:0/96", "fd00:ec2::/32"]
-        .iter()
-        .filter_map(|net| net.parse().ok())
-        .collect()
+    [
+        "127.0.0.0/8",
+        "169.254.0.0/16",
+        "224.0.0.0/4",
+        "0.0.0.0/8",
+        "::/127",
+        "fe80::/10",
+        "ff00::/8",
+        "::ffff:0:0/96",
+        "fd00:ec2::/32",
+    ]
+    .iter()
+    .filter_map(|net| net.parse().ok())
+    .collect()
 }
 
 fn overlap(a: &IpNet, b: &IpNet) -> bool {

@@ -33,8 +33,22 @@ pub fn judge(route: System, mut ask: Ask, agent: &Agent) -> Verdict {
             granted(SystemOperation::Events, "reading events", "system.allow: \"events\"")?;
             known_filters(
                 &ask.query,
-                &["config", "container", "daemon", "event", "image", "label", "network", "node", "plugin", "scope",
-                  "secret", "service", "type", "volume"],
+                &[
+                    "config",
+                    "container",
+                    "daemon",
+                    "event",
+                    "image",
+                    "label",
+                    "network",
+                    "node",
+                    "plugin",
+                    "scope",
+                    "secret",
+                    "service",
+                    "type",
+                    "volume",
+                ],
             )?;
             Ok(forward(ask).showing(Answer::View(View::Events)))
         }

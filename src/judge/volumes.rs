@@ -40,14 +40,17 @@ pub async fn judge(route: Volumes, mut ask: Ask, agent: &Agent, world: &impl Wor
             let volume = visible(name, agent, world).await?;
             Ok(forward(ask, format!("/volumes/{}", volume.name)).showing(Answer::View(View::Volume)))
         }
-        Volumes::Update(_) => {
-            Err(Refusal::operation("PUT /volumes/{name}", "").hint("only cluster volumes can be changed, and an agent's engine has none"))
-        }
+        Volumes::Update(_) => Err(Refusal::operation("PUT /volumes/{name}", "")
+            .hint("only cluster volumes can be changed, and an agent's engine has none")),
         Volumes::Delete(name) => {
             remove()?;
             let volume = visible(name, agent, world).await?;
             if volume.standing(&agent.owner) != Standing::Own {
-                return Err(Refusal::never("removing the volume", &Value::from(name.as_str()), "volumes that nobody owns are shared by all"));
+                return Err(Refusal::never(
+                    "removing the volume",
+                    &Value::from(name.as_str()),
+                    "volumes that nobody owns are shared by all",
+                ));
             }
             Ok(forward(ask, format!("/volumes/{}", volume.name)))
         }
@@ -88,7 +91,11 @@ pub fn usable(volume: &Volume, agent: &Agent) -> bool {
 pub async fn claim(field: &str, name: &str, agent: &Agent, world: &impl World) -> Result<Option<Volume>, Refusal> {
     let taken = |hint: &str| Err(Refusal::never(field, &Value::from(name), hint));
     let fine = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
-    if name.len() < 2 || name.len() > 255 || !name.starts_with(|c: char| c.is_ascii_alphanumeric()) || !name.chars().all(fine) {
+    if name.len() < 2
+        || name.len() > 255
+        || !name.starts_with(|c: char| c.is_ascii_alphanumeric())
+        || !name.chars().all(fine)
+    {
         return Err(Refusal::malformed(format!(
             "create {name}: \"{name}\" includes invalid characters for a local volume name, only \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed. If you intended to pass a host directory, use absolute path"
         )));
@@ -111,7 +118,8 @@ async fn create(mut ask: Ask, agent: &Agent, world: &impl World) -> Verdict {
         claim("Name", name, agent, world).await?;
     }
     labels::stamp(body.entry_object("Labels"), "Labels", agent)?;
-    let mut permit = forward(ask, "/volumes/create".to_owned()).with(Payload::Json(body.into())).showing(Answer::View(View::Volume));
+    let mut permit =
+        forward(ask, "/volumes/create".to_owned()).with(Payload::Json(body.into())).showing(Answer::View(View::Volume));
     permit.rewritten = true;
     Ok(permit)
 }
@@ -121,7 +129,13 @@ async fn create(mut ask: Ask, agent: &Agent, world: &impl World) -> Verdict {
 ///
 /// # Errors
 /// Anything else.
-pub fn driver(driver_field: &str, driver: Option<&Value>, field: &str, options: Option<&Value>, agent: &Agent) -> Result<(), Refusal> {
+pub fn driver(
+    driver_field: &str,
+    driver: Option<&Value>,
+    field: &str,
+    options: Option<&Value>,
+    agent: &Agent,
+) -> Result<(), Refusal> {
     if let Some(value) = driver.filter(|v| !matches!(v.as_str(), Some("" | "local"))) {
         return Err(Refusal::never(driver_field, value, "only the `local` driver is served"));
     }
@@ -142,13 +156,30 @@ pub fn driver(driver_field: &str, driver: Option<&Value>, field: &str, options: 
     }
     let tmpfs_word = |word: &&str| {
         let name = word.split('=').next().unwrap_or_default();
-        matches!(name, "size" | "nr_inodes" | "nr_blocks" | "mode" | "uid" | "gid" | "noexec" | "nosuid" | "nodev" | "noatime" | "rw" | "ro")
+        matches!(
+            name,
+            "size"
+                | "nr_inodes"
+                | "nr_blocks"
+                | "mode"
+                | "uid"
+                | "gid"
+                | "noexec"
+                | "nosuid"
+                | "nodev"
+                | "noatime"
+                | "rw"
+                | "ro"
+        )
     };
     if text("type") != "tmpfs" {
-        return Err(Refusal::not_allowed(format!("{field}.type"), &Value::from(text("type")), "").hint("only `tmpfs` is served"));
+        return Err(Refusal::not_allowed(format!("{field}.type"), &Value::from(text("type")), "")
+            .hint("only `tmpfs` is served"));
     }
     match words.iter().find(|word| !tmpfs_word(word)) {
-        Some(word) => Err(Refusal::not_allowed(format!("{field}.o"), &Value::from(*word), "").hint("not an option of tmpfs")),
+        Some(word) => {
+            Err(Refusal::not_allowed(format!("{field}.o"), &Value::from(*word), "").hint("not an option of tmpfs"))
+        }
         None => Ok(()),
     }
 }
