@@ -1,5 +1,6 @@
 //! What a new container may be given: `POST /containers/create`.
 
+use super::system::BUILDKIT;
 use super::{Agent, Ask, binds, bodies, containers, images, labels, networks};
 use crate::json::{Object, Value};
 use crate::owner::{BINDS_LABEL, Standing};
@@ -93,11 +94,15 @@ pub async fn judge(mut ask: Ask, agent: &Agent, world: &impl World) -> Verdict {
 /// Checks a name that a container is about to get: one that looks like an ID could be taken for another container.
 ///
 /// # Errors
-/// A name of 64 hexadecimal digits.
+/// A name of 64 hexadecimal digits, or that of buildx's builder.
 pub fn container_name(field: &str, name: &str) -> Result<(), Refusal> {
     let plain = name.trim_start_matches('/');
     if plain.len() == 64 && plain.bytes().all(|b| b.is_ascii_hexdigit()) {
         return Err(Refusal::never(field, &Value::from(name), "it has the form of an ID"));
+    }
+    if plain.starts_with("buildx_buildkit_") {
+        // buildx falls back to a privileged builder of its own; this is one of two places where its user looks.
+        return Err(Refusal::never(field, &Value::from(name), BUILDKIT));
     }
     Ok(())
 }
