@@ -147,7 +147,7 @@ fn well_formed(head: &Parts) -> Result<(), Refusal> {
         // The engine takes parameters from such bodies, before those of the query.
         let kind = kind.as_bytes().trim_ascii_start().to_ascii_lowercase();
         if kind.starts_with(b"application/x-www-form-urlencoded") || kind.starts_with(b"multipart/") {
-            return Err(Refusal::never("a form as the request's body", &Value::Null, "send parameters in the query"));
+            return Err(Refusal::operation("a form as the request's body", "").hint("send parameters in the query"));
         }
     }
     Ok(())

@@ -1,10 +1,17 @@
 //! What the commands do.
 
 use super::{Command, Failure, LogFormat, Settings, Surroundings};
+use crate::audit::{Audit, Format, Sink};
+use crate::engine::Engine;
+use crate::judge::Agent;
 use crate::listen;
+use crate::lookup::{Lookup, Memory};
+use crate::server::{self, Guard};
+use crate::world::Sockets;
 use std::io::{IsTerminal as _, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::time::Duration;
 
 /// How long `health` waits.
@@ -61,7 +68,7 @@ fn serve(settings: Settings) -> Result<(), Failure> {
 }
 
 async fn guard(settings: Settings) -> Result<(), Failure> {
-    let Settings { filename, socket, permissions, upstream, agent, log_format, notes, .. } = settings;
+    let Settings { filename, socket, socket_on_host, permissions, upstream, agent, log_format, notes, .. } = settings;
     let stop = stop_signal().map_err(|e| Failure::Socket(format!("cannot wait for signals: {e}")))?;
     let (listener, file) = listen::listen(&socket, permissions).map_err(Failure::Socket)?;
     print(&format!(
@@ -77,10 +84,27 @@ async fn guard(settings: Settings) -> Result<(), Failure> {
         note(log_format, text);
     }
     note(log_format, &format!("policy {}, owner {}", agent.policy.name, agent.owner));
-    let _ = listener;
-    stop.await;
+    let served = async {
+        listener.set_nonblocking(true)?;
+        let listener = tokio::net::UnixListener::from_std(listener)?;
+        server::serve(listener, guard_for(agent, upstream, socket_on_host, log_format), stop).await
+    }
+    .await;
     file.remove();
-    Ok(())
+    served.map_err(|e| Failure::Socket(format!("cannot serve {}: {e}", socket.display())))
+}
+
+fn guard_for(agent: Agent, upstream: PathBuf, guarded: PathBuf, format: LogFormat) -> Rc<Guard> {
+    let format = match format {
+        LogFormat::Text => Format::Text,
+        LogFormat::Json => Format::Json,
+    };
+    let audit = Audit::new(Sink::stderr(format), "fixed", agent.owner.as_str(), &agent.policy.name);
+    let usual = ["/var/run/docker.sock", "/run/docker.sock"].map(PathBuf::from);
+    let sockets = Sockets { guarded, engine: usual.into_iter().chain([upstream.clone()]).collect() };
+    let world =
+        Lookup { engine: Rc::new(Engine::new(upstream)), agent: Rc::new(agent), memory: Memory::default(), sockets };
+    Guard::new(world, audit)
 }
 
 /// Completes when the process is asked to end.
