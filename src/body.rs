@@ -5,7 +5,7 @@ use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::time::timeout;
 
@@ -98,6 +98,58 @@ pub fn drain(mut body: Incoming) {
         };
         drop(timeout(DRAIN, rest).await);
     });
+}
+
+/// The same body. When it has come to a good end, and before its reader sees that, `work` is done with its last bytes.
+pub fn before_end<W, F>(body: Body, work: W) -> Body
+where
+    W: FnOnce(Vec<u8>) -> F + 'static,
+    F: Future<Output = ()> + 'static,
+{
+    let start = |last| Box::pin(work(last)) as Pin<Box<dyn Future<Output = ()>>>;
+    Body::edited(BeforeEnd { body, last: Vec::new(), work: Some(Box::new(start)), running: None })
+}
+
+/// So much of a body's end is looked at.
+const LAST: usize = 16 << 10;
+
+type Work = Box<dyn FnOnce(Vec<u8>) -> Pin<Box<dyn Future<Output = ()>>>>;
+
+struct BeforeEnd {
+    body: Body,
+    last: Vec<u8>,
+    work: Option<Work>,
+    running: Option<Pin<Box<dyn Future<Output = ()>>>>,
+}
+
+impl HttpBody for BeforeEnd {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = self.get_mut();
+        if this.running.is_none() {
+            match ready!(Pin::new(&mut this.body).poll_frame(cx)) {
+                Some(frame) => {
+                    if let Some(data) = frame.as_ref().ok().and_then(Frame::data_ref) {
+                        this.last.extend_from_slice(data);
+                        this.last.drain(..this.last.len().saturating_sub(LAST));
+                    }
+                    return Poll::Ready(Some(frame));
+                }
+                None => {
+                    let last = std::mem::take(&mut this.last);
+                    this.running = this.work.take().map(|work| work(last));
+                }
+            }
+        }
+        if let Some(work) = &mut this.running {
+            ready!(work.as_mut().poll(cx));
+            this.running = None;
+            this.body = Body::Empty;
+        }
+        Poll::Ready(None)
+    }
 }
 
 impl HttpBody for Body {

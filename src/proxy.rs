@@ -5,13 +5,14 @@ use crate::body::{self, Body};
 use crate::engine;
 use crate::json::{self, Value};
 use crate::judge::{self, Ask, BodyKind};
-use crate::permit::{Action, Answer, Payload, Permit, RegistryAuth};
+use crate::permit::{Action, Answer, Payload, Permit, RegistryAuth, Step};
 use crate::query;
 use crate::refusal::Refusal;
 use crate::route::{self, Containers, Route};
 use crate::server::Guard;
 use crate::steps;
 use crate::tunnel::Tunnel;
+use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use hyper::ext::ReasonPhrase;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
@@ -27,8 +28,8 @@ const DOCUMENT_LIMIT: usize = 4 << 20;
 /// A body where none belongs is read up to here, to see whether it says anything.
 const EMPTY_LIMIT: usize = 64 << 10;
 
-/// An error of the engine is at most this long.
-const ERROR_LIMIT: usize = 64 << 10;
+/// An answer that is read whole, because something has to be done that it names, is at most this long.
+const ANSWER_LIMIT: usize = 1 << 20;
 
 /// Registry credentials are at most this long.
 const CREDENTIALS_LIMIT: usize = 96 << 10;
@@ -109,9 +110,9 @@ async fn perform(
         let response = guard.world.engine.send(request).await?;
         drop(held);
         let response = if response.status().is_success() {
-            show(&guard, response, answer, &after).await?
+            show(&guard, response, answer, after).await?
         } else {
-            failure(&guard, response).await?
+            failure(&guard, response).await
         };
         Ok(Outcome::Answer(for_client(response)))
     };
@@ -242,7 +243,7 @@ async fn hijack(guard: &Guard, head: &Parts, route: &Route, mut request: Request
     }
     let mut response = guard.world.engine.send_upgrade(request).await?;
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-        return Ok(Outcome::Answer(for_client(failure(guard, response).await?)));
+        return Ok(Outcome::Answer(for_client(failure(guard, response).await)));
     }
     let unexpected = |_| Refusal::Engine { message: "the Docker Engine did not give its connection away".to_owned() };
     let upgraded = hyper::upgrade::on(&mut response).await.map_err(unexpected)?;
@@ -330,26 +331,50 @@ async fn show(
     guard: &Guard,
     response: Response<Incoming>,
     answer: Answer,
-    after: &[crate::permit::Step],
+    after: Vec<Step>,
 ) -> Result<Response<Body>, Refusal> {
-    let _ = (guard, after);
-    Ok(match answer {
-        Answer::Pass | Answer::Hijack => response.map(Body::Incoming),
+    match answer {
+        Answer::Pass | Answer::Hijack => finish(guard, response, after).await,
         Answer::View(view) => {
             let _ = view;
-            response.map(Body::Incoming)
+            Ok(response.map(Body::Incoming))
         }
         Answer::Created { warnings, image, volumes } => {
             let _ = (warnings, image, volumes);
-            response.map(Body::Incoming)
+            Ok(response.map(Body::Incoming))
         }
-    })
+    }
 }
 
-/// An answer of failure, bounded.
-async fn failure(guard: &Guard, response: Response<Incoming>) -> Result<Response<Body>, Refusal> {
-    let _ = (guard, ERROR_LIMIT);
-    Ok(response.map(Body::Incoming))
+/// Does what has to be done when the engine has answered with success: before the client can know that it has.
+async fn finish(guard: &Guard, response: Response<Incoming>, after: Vec<Step>) -> Result<Response<Body>, Refusal> {
+    if after.is_empty() {
+        return Ok(response.map(Body::Incoming));
+    }
+    if after.iter().all(|step| matches!(step, Step::Brought { .. })) {
+        // The answer is the progress of a transfer, at whose end the image is there.
+        let world = Rc::clone(&guard.world);
+        return Ok(response.map(|body| {
+            body::before_end(Body::Incoming(body), async move |last| {
+                if let Err(why) = steps::after(&world, &after, &last).await {
+                    tracing::warn!("{}", why.message(&world.agent.policy.name));
+                }
+            })
+        }));
+    }
+    let (head, body) = response.into_parts();
+    let whole = Limited::new(body, ANSWER_LIMIT).collect().await;
+    let whole =
+        whole.map_err(|e| Refusal::Engine { message: format!("the Docker Engine broke off its answer: {e}") })?;
+    let whole = whole.to_bytes();
+    steps::after(&guard.world, &after, &whole).await?;
+    Ok(Response::from_parts(head, Body::full(whole)))
+}
+
+/// An answer of failure.
+async fn failure(guard: &Guard, response: Response<Incoming>) -> Response<Body> {
+    let _ = guard;
+    response.map(Body::Incoming)
 }
 
 /// Keeps the headers that clients know, and drops what belongs to the engine's connection.
