@@ -1,8 +1,10 @@
 //! The command line: from words and environment to settings, before anything is done.
 
 pub mod flags;
+pub mod needs;
 pub mod start;
 
+use crate::audit::Format;
 use crate::judge::Agent;
 use crate::listen::Permissions;
 use crate::owner::Owner;
@@ -76,15 +78,6 @@ impl Failure {
     }
 }
 
-/// How the log is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LogFormat {
-    /// Lines for people.
-    Text,
-    /// JSON lines.
-    Json,
-}
-
 /// Everything that `serve` needs to know.
 #[derive(Debug)]
 pub struct Settings {
@@ -101,7 +94,7 @@ pub struct Settings {
     /// Who asks, and what they may do.
     pub agent: Agent,
     /// How the log is written.
-    pub log_format: LogFormat,
+    pub log_format: Format,
     /// Is more logged?
     pub debug: bool,
     /// What is worth knowing at start: settings that were guessed, or that people often get wrong.
@@ -275,13 +268,13 @@ pub fn settings(given: &Given, around: &Surroundings) -> Result<Settings, Failur
         }
     };
     let log_format = match text("log-format").unwrap_or("auto") {
-        "text" => LogFormat::Text,
-        "json" => LogFormat::Json,
-        "auto" if around.terminal => LogFormat::Text,
-        "auto" => LogFormat::Json,
+        "text" => Format::Text,
+        "json" => Format::Json,
+        "auto" if around.terminal => Format::Text,
+        "auto" => Format::Json,
         other => {
             problems.push(format!("-log-format: `{other}` is none of text, json and auto"));
-            LogFormat::Text
+            Format::Text
         }
     };
     let debug = on("debug");

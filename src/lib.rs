@@ -29,6 +29,7 @@ pub mod lookup;
 pub mod nearest;
 pub mod owner;
 pub mod permit;
+pub mod place;
 pub mod policy;
 pub mod proxy;
 pub mod query;

@@ -5,6 +5,7 @@ use crate::engine::Engine;
 use crate::json::{Object, Value};
 use crate::judge::Agent;
 use crate::owner::{OWNER_LABEL, Owner};
+use crate::place::{self, Place};
 use crate::query::{Filters, Param, Query};
 use crate::refusal::Refusal;
 use crate::route::percent_encode;
@@ -15,7 +16,7 @@ use rustix::io::Errno;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::rc::Rc;
 
 /// So many facts of each kind are remembered; then they are forgotten all at once.
@@ -29,6 +30,8 @@ pub struct Memory {
     brought: RefCell<HashSet<Id>>,
     /// Taken shared by what could change files below a bind root, and alone by a start whose binds are checked.
     pub binds: std::sync::Arc<tokio::sync::RwLock<()>>,
+    /// Where sockguard runs, once the engine was there to be asked.
+    place: tokio::sync::OnceCell<Place>,
 }
 
 /// Facts for one agent.
@@ -78,6 +81,22 @@ impl Memory {
 }
 
 impl Lookup {
+    /// Where sockguard runs.
+    ///
+    /// # Errors
+    /// When the engine has to be asked and cannot be.
+    pub async fn place(&self) -> Result<&Place, Refusal> {
+        self.memory.place.get_or_try_init(|| place::find(&self.engine)).await
+    }
+
+    /// Is the directory at this path the one that the engine's host has there?
+    pub async fn sees(&self, root: &Path) -> bool {
+        match self.place().await {
+            Ok(place) => place.sees(root, self.engine.socket()).await,
+            Err(_) => false,
+        }
+    }
+
     /// The object that the engine has at a path; nothing where it has none.
     async fn get(&self, path: &str) -> Result<Option<Value>, Refusal> {
         match self.engine.call(Method::GET, path, None).await? {
@@ -235,6 +254,9 @@ impl World for Lookup {
     }
 
     async fn path(&self, root: &Path, below: &Path) -> PathFact {
+        if !self.sees(root).await {
+            return PathFact::Unseen;
+        }
         let (root, below) = (root.to_owned(), below.to_owned());
         tokio::task::spawn_blocking(move || look(&root, &below)).await.unwrap_or(PathFact::Unseen)
     }
@@ -254,21 +276,7 @@ impl World for Lookup {
 
 const DIRECTORY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
-/// Can sockguard see what the host has at this path? In a container only what is mounted into it is the host's.
-pub fn sees(root: &Path) -> bool {
-    if !Path::new("/.dockerenv").exists() {
-        return root.is_dir();
-    }
-    let Ok(table) = std::fs::read_to_string("/proc/self/mountinfo") else { return false };
-    // The fifth field is the mount point, with spaces and the like as octal escapes.
-    let points = table.lines().filter_map(|line| line.split(' ').nth(4)).map(|point| point.replace("\\040", " "));
-    root.is_dir() && points.map(PathBuf::from).any(|point| point != Path::new("/") && root.starts_with(&point))
-}
-
 fn open_root(root: &Path) -> Option<OwnedFd> {
-    if !sees(root) {
-        return None;
-    }
     rustix::fs::open(root, DIRECTORY, Mode::empty()).ok()
 }
 
@@ -301,11 +309,7 @@ fn look(root: &Path, below: &Path) -> PathFact {
 /// # Errors
 /// What the system says.
 pub fn make_directory(root: &Path, below: &Path) -> Result<(), String> {
-    let mut directory = match open_root(root) {
-        Some(directory) => directory,
-        // The engine resolves the path itself, safely, where sockguard cannot see it.
-        None => return Ok(()),
-    };
+    let mut directory = open_root(root).ok_or_else(|| format!("{} cannot be opened", root.display()))?;
     for part in below.components() {
         match rustix::fs::mkdirat(&directory, part.as_os_str(), Mode::from_raw_mode(0o755)) {
             Ok(()) | Err(Errno::EXIST) => {}

@@ -1,9 +1,8 @@
 //! What the commands do.
 
-use super::{Command, Failure, LogFormat, Settings, Surroundings};
+use super::{Command, Failure, Settings, Surroundings, needs};
 use crate::audit::{Audit, Format, Sink};
 use crate::engine::Engine;
-use crate::judge::Agent;
 use crate::listen;
 use crate::lookup::{Lookup, Memory};
 use crate::server::{self, Guard};
@@ -25,13 +24,27 @@ pub fn run(command: Command) -> Result<(), Failure> {
     match command {
         Command::Help => print(&super::help()),
         Command::Version => print(&format!("sockguard {}\n", super::VERSION)),
-        Command::Health(given) => health(&super::socket_path(&given)?.1),
-        Command::Check(given) => {
-            let settings = super::settings(&given, &surroundings())?;
-            print(&format!("policy {}: fine\n", settings.agent.policy.name))
-        }
-        Command::Serve(given) => serve(super::settings(&given, &surroundings())?),
+        Command::Health(given) => health(&super::socket_path(&given)?.1)?,
+        Command::Check(given) => check(&super::settings(&given, &surroundings())?),
+        Command::Serve(given) => serve(super::settings(&given, &surroundings())?)?,
     }
+    Ok(())
+}
+
+/// Says that all is well, and what would be guarded how.
+fn check(settings: &Settings) {
+    let policy = &settings.agent.policy;
+    let about = if policy.description.is_empty() { String::new() } else { format!(" ({})", policy.description) };
+    let roots = match policy.bind.roots.len() {
+        1 => "1 bind root".to_owned(),
+        many => format!("{many} bind roots"),
+    };
+    print(&format!(
+        "ok: policy {}{about}, {roots}; would guard {} at {}\n",
+        policy.name,
+        settings.upstream.display(),
+        settings.filename.display()
+    ));
 }
 
 fn surroundings() -> Surroundings {
@@ -43,22 +56,36 @@ fn surroundings() -> Surroundings {
 }
 
 /// Writes to the standard output. When nobody reads it any more, that is no reason to stop.
-fn print(text: &str) -> Result<(), Failure> {
+fn print(text: &str) {
     let mut out = std::io::stdout().lock();
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
-    Ok(())
 }
 
-/// A line about the start on the standard error stream, in the log's format.
-fn note(format: LogFormat, text: &str) {
-    let line = match format {
-        LogFormat::Text => format!("sockguard: {text}\n"),
-        LogFormat::Json => format!("{}\n", serde_json::json!({ "message": text })),
-    };
-    let _ = std::io::stderr().lock().write_all(line.as_bytes());
+/// Lines about the start, on the standard error stream and in the log's format.
+#[derive(Debug, Clone, Copy)]
+struct Log(Format);
+
+impl Log {
+    fn info(self, text: &str) {
+        self.line("info", text);
+    }
+
+    fn warn(self, text: &str) {
+        self.line("warning", text);
+    }
+
+    fn line(self, level: &str, text: &str) {
+        let line = match (self.0, level) {
+            (Format::Json, _) => format!("{}\n", serde_json::json!({ "level": level, "message": text })),
+            (Format::Text, "info") => format!("sockguard: {text}\n"),
+            (Format::Text, level) => format!("sockguard: {level}: {text}\n"),
+        };
+        let _ = std::io::stderr().lock().write_all(line.as_bytes());
+    }
 }
 
 fn serve(settings: Settings) -> Result<(), Failure> {
+    raise_descriptor_limit();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -67,44 +94,69 @@ fn serve(settings: Settings) -> Result<(), Failure> {
     local.block_on(&runtime, guard(settings))
 }
 
-async fn guard(settings: Settings) -> Result<(), Failure> {
-    let Settings { filename, socket, socket_on_host, permissions, upstream, agent, log_format, notes, .. } = settings;
-    let stop = stop_signal().map_err(|e| Failure::Socket(format!("cannot wait for signals: {e}")))?;
-    let (listener, file) = listen::listen(&socket, permissions).map_err(Failure::Socket)?;
-    print(&format!(
-        "Listening on {} (socket UID {} GID {} permissions {:04o}), upstream is {}\nexport DOCKER_HOST=unix://{}\n",
-        filename.display(),
-        permissions.owner(),
-        permissions.group(),
-        permissions.mode,
-        upstream.display(),
-        socket.display()
-    ))?;
-    for text in &notes {
-        note(log_format, text);
-    }
-    note(log_format, &format!("policy {}, owner {}", agent.policy.name, agent.owner));
-    let served = async {
-        listener.set_nonblocking(true)?;
-        let listener = tokio::net::UnixListener::from_std(listener)?;
-        server::serve(listener, guard_for(agent, upstream, socket_on_host, log_format), stop).await
-    }
-    .await;
-    file.remove();
-    served.map_err(|e| Failure::Socket(format!("cannot serve {}: {e}", socket.display())))
+/// Each connection takes two descriptors or more, and the usual soft limit is 1,024.
+fn raise_descriptor_limit() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    // A lower limit than wished for is no reason not to start.
+    let _ = setrlimit(Resource::Nofile, limit);
 }
 
-fn guard_for(agent: Agent, upstream: PathBuf, guarded: PathBuf, format: LogFormat) -> Rc<Guard> {
-    let format = match format {
-        LogFormat::Text => Format::Text,
-        LogFormat::Json => Format::Json,
+async fn guard(settings: Settings) -> Result<(), Failure> {
+    let log = Log(settings.log_format);
+    let cannot = |what: &str, e: std::io::Error| Failure::Socket(format!("cannot {what}: {e}"));
+    let stop = stop_signal().map_err(|e| cannot("wait for signals", e))?;
+    let engine = Rc::new(Engine::new(settings.upstream.clone()));
+    let mut agent = settings.agent;
+    needs::settle(&mut agent.policy, &engine).await?;
+    let agent = Rc::new(agent);
+    let (listener, file) = listen::listen(&settings.socket, settings.permissions).map_err(Failure::Socket)?;
+    let listening = listener.set_nonblocking(true).and_then(|()| tokio::net::UnixListener::from_std(listener));
+    let listener = listening.map_err(|e| cannot("listen", e))?;
+
+    let world = Lookup {
+        engine,
+        agent: Rc::clone(&agent),
+        memory: Memory::default(),
+        sockets: Sockets { guarded: settings.socket_on_host, engine: engine_paths(&settings.upstream) },
     };
-    let audit = Audit::new(Sink::stderr(format), "fixed", agent.owner.as_str(), &agent.policy.name);
-    let usual = ["/var/run/docker.sock", "/run/docker.sock"].map(PathBuf::from);
-    let sockets = Sockets { guarded, engine: usual.into_iter().chain([upstream.clone()]).collect() };
-    let world =
-        Lookup { engine: Rc::new(Engine::new(upstream)), agent: Rc::new(agent), memory: Memory::default(), sockets };
-    Guard::new(world, audit)
+    let audit = Audit::new(Sink::stderr(settings.log_format), "fixed", agent.owner.as_str(), &agent.policy.name);
+    let guard = Guard::new(world, audit);
+
+    print(&format!(
+        "Listening on {} (socket UID {} GID {} permissions {:04o}), upstream is {}\nexport DOCKER_HOST=unix://{}\n",
+        settings.filename.display(),
+        settings.permissions.owner(),
+        settings.permissions.group(),
+        settings.permissions.mode,
+        settings.upstream.display(),
+        settings.socket.display()
+    ));
+    log.info(&format!("policy {}, owner {}", agent.policy.name, agent.owner));
+    for note in &settings.notes {
+        log.warn(note);
+    }
+    // The engine may take its time, or not be there yet: agents are served meanwhile.
+    let world = Rc::clone(&guard.world);
+    tokio::task::spawn_local(async move { needs::report(&world, |text| log.info(text), |text| log.warn(text)).await });
+
+    let served = server::serve(listener, guard, stop).await;
+    file.remove();
+    served.map_err(|e| cannot("go on listening", e))
+}
+
+/// The paths under which the engine's socket is known. A bind of any of them is a bind of the engine's socket.
+fn engine_paths(upstream: &Path) -> Vec<PathBuf> {
+    let mut paths: Vec<PathBuf> = vec!["/var/run/docker.sock".into(), "/run/docker.sock".into()];
+    let absolute = std::path::absolute(upstream).ok();
+    let real = upstream.canonicalize().ok();
+    for path in absolute.into_iter().chain(real) {
+        if !paths.contains(&path) {
+            paths.push(path);
+        }
+    }
+    paths
 }
 
 /// Completes when the process is asked to end.

@@ -1,0 +1,119 @@
+//! What the start needs of the engine, and what there is to say about it.
+
+use super::Failure;
+use crate::engine::Engine;
+use crate::json::Value;
+use crate::lookup::Lookup;
+use crate::place::{self, Place};
+use crate::policy::Policy;
+use crate::refusal::Refusal;
+use crate::route::percent_encode;
+use crate::world::World;
+use hyper::{Method, StatusCode};
+
+/// The API version that brought sub-path mounts.
+const SUBPATHS: (u32, u32) = (1, 45);
+
+/// Replaces what the policy leaves to be found out, and checks that the containers it names exist.
+///
+/// # Errors
+/// `Failure::Engine` when the engine is needed for it and cannot be reached, `Failure::Settings` for what is not so.
+pub async fn settle(policy: &mut Policy, engine: &Engine) -> Result<(), Failure> {
+    if policy.container.cgroup_parent.as_deref() == Some("auto") {
+        policy.container.cgroup_parent = Some(own_cgroup_parent(engine).await?);
+    }
+    if let Some(link) = policy.container.link.as_deref() {
+        let container = link.split_once(':').map_or(link, |(container, _)| container);
+        exists("docker-link", container, engine).await?;
+    }
+    if let Some(container) = policy.network.join_container.as_deref() {
+        exists("container-join-network", container, engine).await?;
+    }
+    Ok(())
+}
+
+async fn exists(flag: &str, container: &str, engine: &Engine) -> Result<(), Failure> {
+    let mut path = String::from("/containers/");
+    percent_encode(container, "", &mut path);
+    path.push_str("/json");
+    match ask(engine, &path).await? {
+        (StatusCode::OK, _) => Ok(()),
+        (StatusCode::NOT_FOUND, _) => {
+            Err(Failure::setting(format!("sockguard: -{flag}: there is no container `{container}`")))
+        }
+        (status, answer) => {
+            let message = crate::lookup::message(&answer);
+            Err(Failure::setting(format!("sockguard: -{flag}: `{container}`: the engine says {status}: {message}")))
+        }
+    }
+}
+
+async fn ask(engine: &Engine, path: &str) -> Result<(StatusCode, Value), Failure> {
+    engine.call(Method::GET, path, None).await.map_err(unreachable)
+}
+
+fn unreachable(refusal: Refusal) -> Failure {
+    let message = refusal.message("");
+    Failure::Engine(message.strip_prefix("sockguard: ").unwrap_or(&message).to_owned())
+}
+
+/// The cgroup parent of sockguard's own container, or one that counts where its own process does.
+async fn own_cgroup_parent(engine: &Engine) -> Result<String, Failure> {
+    let fail = |why: String| Failure::setting(format!("sockguard: -cgroup-parent auto: {why}; name one"));
+    match place::find(engine).await.map_err(unreachable)? {
+        Place::Container(own) if own.cgroup_parent.is_empty() => {
+            let id = own.id.get(..12).unwrap_or(&own.id);
+            Err(fail(format!("sockguard's own container {id} has no cgroup parent")))
+        }
+        Place::Container(own) => Ok(own.cgroup_parent),
+        Place::Host | Place::Elsewhere => {
+            let (_, info) = ask(engine, "/info").await?;
+            let said = |key: &str| info.at(&[key]).and_then(Value::as_str).unwrap_or_default().to_owned();
+            let cgroups = tokio::fs::read_to_string("/proc/self/cgroup").await.map_err(|e| fail(e.to_string()))?;
+            place::parent_on_host(&cgroups, &said("CgroupDriver"), &said("CgroupVersion")).map_err(fail)
+        }
+    }
+}
+
+/// Says what an operator should know about the engine: whether it is there, and how binds are kept below their roots.
+pub async fn report(world: &Lookup, info: impl Fn(&str), warn: impl Fn(&str)) {
+    let version = match world.api_version().await {
+        Ok(version) => version,
+        Err(refusal) => {
+            let message = refusal.message("");
+            let message = message.strip_prefix("sockguard: ").unwrap_or(&message);
+            warn(&format!("{message}; requests are answered with 502 until it is there"));
+            return;
+        }
+    };
+    let bind = &world.agent.policy.bind;
+    let (major, minor) = version;
+    let api = format!("engine API {major}.{minor}");
+    if bind.roots.is_empty() {
+        info(&format!("{api}; no host path may be mounted (-allow-bind)"));
+    }
+    for root in &bind.roots {
+        let path = root.path.display();
+        if version >= SUBPATHS {
+            info(&format!("{api}; binds below {path} are mounted as sub-paths, out of which no symbolic link leads"));
+        } else if world.sees(&root.path).await {
+            info(&format!("{api}; binds below {path} are checked for symbolic links at every start"));
+        } else if bind.unverified_binds {
+            warn(&format!("{api}; binds below {path} CANNOT be checked: symbolic links lead wherever they point"));
+        } else {
+            warn(&format!(
+                "{api}; binds below {path} are refused: sockguard does not see the host's directory at that path \
+                 (-unverified-binds allows them unchecked)"
+            ));
+        }
+    }
+    let default_socket = world.sockets.guarded.as_path();
+    if let Ok(Place::Container(own)) = world.place().await
+        && own.on_host(default_socket).is_some_and(|real| real != default_socket)
+    {
+        warn(&format!(
+            "{} is a path in sockguard's own container: -socket-on-host gives the host's",
+            default_socket.display()
+        ));
+    }
+}
