@@ -1,1 +1,264 @@
 //! The engine's answers on their way to the client: only what the agent may see.
+//!
+//! Lists and events are edited as they pass, one element at a time; what is one document (an inspection, `info`) is read
+//! whole, within a bound. No tree is built of them: the spans of what has to change are found, the rest is passed as the
+//! engine wrote it.
+
+mod containers;
+mod errors;
+mod events;
+mod images;
+mod info;
+mod labels;
+mod lists;
+mod networks;
+mod restore;
+mod scan;
+mod split;
+mod stream;
+mod upstream;
+mod usage;
+mod volumes;
+
+use crate::body::{Body, BodyError};
+use crate::json::{self, Value};
+use crate::judge::Agent;
+use crate::permit::View;
+use crate::refusal::Refusal;
+use crate::world::Id;
+use bytes::Bytes;
+use hyper::body::Body as HttpBody;
+use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, TRANSFER_ENCODING};
+use hyper::{Method, Response};
+use scan::Show;
+use std::rc::Rc;
+use upstream::{LARGEST_DOCUMENT, OwnContainers, Upstream};
+
+/// The largest error message.
+const LARGEST_ERROR: usize = 64 << 10;
+
+/// A successful answer as the agent may see it.
+///
+/// # Errors
+/// The object is not the agent's after all, or the answer cannot be understood.
+pub async fn view<U, B>(view: View, agent: &Rc<Agent>, upstream: &Rc<U>, response: Response<B>) -> Result<Response<Body>, Refusal>
+where
+    U: Upstream,
+    B: HttpBody<Data = Bytes, Error: Into<BodyError>> + Unpin + 'static,
+{
+    let (agent, upstream) = (agent.clone(), upstream.clone());
+    let list = |kind, response| edited(response, lists::List::new(kind, agent.clone(), upstream.clone()));
+    match view {
+        View::ContainerList => Ok(list(lists::Kind::Containers, response)),
+        View::ImageList => Ok(list(lists::Kind::Images, response)),
+        View::NetworkList => Ok(list(lists::Kind::Networks, response)),
+        View::VolumeList => Ok(list(lists::Kind::Volumes, response)),
+        View::DiskUsage => Ok(edited(response, usage::Usage::new(agent, upstream))),
+        View::Events => {
+            let separator = match response.headers().get(CONTENT_TYPE).map(HeaderValue::as_bytes) {
+                Some(kind) if kind.starts_with(b"application/json-seq") => events::Separator::Record,
+                _ => events::Separator::LineFeed,
+            };
+            Ok(edited(response, events::Events::new(agent, upstream, separator)))
+        }
+        View::Container | View::Image | View::ImageHistory | View::Network | View::Volume | View::Info => {
+            let (head, document) = whole(response).await?;
+            let shown = self::document(view, &agent, &*upstream, &document).await?;
+            Ok(Response::from_parts(head, Body::full(shown)))
+        }
+    }
+}
+
+/// One document as the agent may see it.
+async fn document(view: View, agent: &Agent, upstream: &impl Upstream, document: &[u8]) -> Result<Vec<u8>, Refusal> {
+    let me = &agent.owner;
+    let mut out = Vec::with_capacity(document.len());
+    let name = |key| scan::text_of(document, key).unwrap_or_default();
+    // The permit's request named an object that is the agent's. That is seen again here, for volumes above all: they
+    // have no ID, and a name can come to stand for another's volume between the look-up and the request.
+    let absent = |message: String| Refusal::absent(message);
+    let shown = match view {
+        View::Container => match containers::inspection(document, me, &mut out)? {
+            Show::Hidden => return Err(absent(format!("No such container: {}", name("Id")))),
+            shown => shown,
+        },
+        View::Network => {
+            let own = match networks::names_containers(document)? {
+                true => OwnContainers::load(upstream, me).await?,
+                false => OwnContainers::default(),
+            };
+            match networks::element(document, me, &own, &mut out)? {
+                Show::Hidden => return Err(absent(format!("network {} not found", name("Id")))),
+                shown => shown,
+            }
+        }
+        View::Volume => match volumes::element(document, agent, &mut out)? {
+            Show::Hidden => return Err(absent(format!("get {0}: no such volume", name("Name")))),
+            shown => shown,
+        },
+        View::Image => {
+            let own = match images::counts_containers(document)? {
+                true => OwnContainers::load(upstream, me).await?,
+                false => OwnContainers::default(),
+            };
+            images::inspection(document, &own, &mut out)?
+        }
+        View::ImageHistory => images::history(document, &mut out)?,
+        View::Info => {
+            let own = OwnContainers::load(upstream, me).await?;
+            let images = upstream::visible_images(upstream, me).await?.len();
+            let Ok(Value::Object(info)) = json::parse(document) else {
+                return Err(Refusal::Engine { message: "the engine's information cannot be understood".to_owned() });
+            };
+            let shown = info::shown(info, &own, i64::try_from(images).unwrap_or(i64::MAX));
+            scan::pass(Value::Object(shown).to_string().as_bytes(), &mut out)
+        }
+        View::ContainerList | View::ImageList | View::NetworkList | View::VolumeList | View::Events | View::DiskUsage => {
+            Show::Hidden
+        }
+    };
+    if shown == Show::Hidden {
+        return Err(Refusal::Engine { message: "this answer is no single document".to_owned() });
+    }
+    out.push(b'\n');
+    Ok(out)
+}
+
+/// An answer with an error status, as the agent may see it.
+pub async fn error<U, B>(agent: &Rc<Agent>, upstream: &Rc<U>, response: Response<B>) -> Response<Body>
+where
+    U: Upstream,
+    B: HttpBody<Data = Bytes, Error: Into<BodyError>> + Unpin + 'static,
+{
+    if response.body().is_end_stream() {
+        return response.map(|_| Body::Empty);
+    }
+    let (mut head, body) = response.into_parts();
+    unframed(&mut head.headers);
+    let message = match upstream::collect(body, LARGEST_ERROR).await {
+        Ok(body) => match (scan::find(&body, "message"), std::str::from_utf8(&body)) {
+            (Ok(Some(message)), _) => scan::text(message.value).map(|text| text.into_owned()),
+            // Not the engine's usual form: `404 page not found`.
+            (_, Ok(text)) => Some(text.trim_end().to_owned()),
+            (_, Err(_)) => None,
+        },
+        Err(_) => None,
+    };
+    let message = match message {
+        Some(message) => errors::scrubbed(&message, agent, &**upstream).await,
+        None => errors::too_long().message(&agent.policy.name),
+    };
+    head.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    Response::from_parts(head, Body::full(format!("{}\n", Value::from([("message", Value::from(message))]))))
+}
+
+/// The answer to a container's creation. The container is seen again: a name of the image can have come to stand for
+/// another image between the look-up and the request. Gives the container's ID as well.
+///
+/// # Errors
+/// It was made from another image than the judged one, and is removed.
+pub async fn created<U, B>(
+    agent: &Rc<Agent>,
+    upstream: &Rc<U>,
+    response: Response<B>,
+    warnings: &[String],
+    image: &Id,
+) -> Result<(Response<Body>, Id), Refusal>
+where
+    U: Upstream,
+    B: HttpBody<Data = Bytes, Error: Into<BodyError>> + Unpin + 'static,
+{
+    let (head, answer) = whole(response).await?;
+    let id = scan::text_of(&answer, "Id")?.into_owned();
+    if id.is_empty() || !id.bytes().all(|b| b.is_ascii_alphanumeric()) {
+        return Err(Refusal::Engine { message: "the engine's answer names no container".to_owned() });
+    }
+    let inspected = upstream::document(&**upstream, &format!("/containers/{id}/json")).await;
+    let wrong = match &inspected {
+        Ok(Some(container)) => made_from_another(container, image),
+        // Gone already: removed by another of the agent's requests.
+        Ok(None) => None,
+        Err(refusal) => Some(refusal.clone()),
+    };
+    if let Some(refusal) = wrong {
+        let removed = upstream.ask(Method::DELETE, &format!("/containers/{id}?force=1&v=1")).await;
+        if !removed.is_ok_and(|r| r.status().is_success()) {
+            tracing::warn!(owner = %agent.owner, "container {id} could not be removed");
+        }
+        return Err(refusal);
+    }
+    let mut out = Vec::with_capacity(answer.len());
+    scan::each_member(&answer, &mut out, |member, out| {
+        if member.key != b"Warnings" || warnings.is_empty() {
+            return Ok(scan::pass(member.value, out));
+        }
+        out.push(b'[');
+        let mut comma = scan::Comma::default();
+        if !scan::is_null(member.value) {
+            for warning in scan::items(member.value) {
+                comma.write(out);
+                comma.written();
+                out.extend_from_slice(warning?.value);
+            }
+        }
+        for warning in warnings {
+            comma.write(out);
+            comma.written();
+            out.extend_from_slice(Value::from(warning.as_str()).to_string().as_bytes());
+        }
+        out.push(b']');
+        Ok(Show::Shown)
+    })?;
+    out.push(b'\n');
+    Ok((Response::from_parts(head, Body::full(out)), Id::new(id)))
+}
+
+/// The refusal if a container was made from another image than this one: the judged image's name is not there any more.
+fn made_from_another(container: &[u8], image: &Id) -> Option<Refusal> {
+    match scan::text_of(container, "Image") {
+        Ok(made_from) if made_from == image.as_str() => None,
+        Ok(_) => {
+            let config = scan::find(container, "Config").ok().flatten().map_or(&b"{}"[..], |m| m.value);
+            let name = scan::text_of(config, "Image").unwrap_or_default();
+            let last = name.rsplit('/').next().unwrap_or_default();
+            let tag = if last.contains([':', '@']) { "" } else { ":latest" };
+            Some(Refusal::absent(format!("No such image: {name}{tag}")))
+        }
+        Err(broken) => Some(broken.into()),
+    }
+}
+
+impl From<scan::Broken> for Refusal {
+    fn from(broken: scan::Broken) -> Self {
+        Self::Engine { message: broken.to_string() }
+    }
+}
+
+/// The head and the whole body of an answer.
+async fn whole<B>(response: Response<B>) -> Result<(hyper::http::response::Parts, Bytes), Refusal>
+where
+    B: HttpBody<Data = Bytes, Error: Into<BodyError>> + Unpin,
+{
+    let (mut head, body) = response.into_parts();
+    unframed(&mut head.headers);
+    Ok((head, upstream::collect(body, LARGEST_DOCUMENT).await?))
+}
+
+fn edited<B, E>(response: Response<B>, editor: E) -> Response<Body>
+where
+    B: HttpBody<Data = Bytes, Error: Into<BodyError>> + Unpin + 'static,
+    E: stream::Editor + 'static,
+{
+    let (mut head, body) = response.into_parts();
+    unframed(&mut head.headers);
+    Response::from_parts(head, stream::edited(body, editor))
+}
+
+/// An edited body has a length of its own.
+fn unframed(headers: &mut hyper::HeaderMap) {
+    headers.remove(CONTENT_LENGTH);
+    headers.remove(TRANSFER_ENCODING);
+}
+
+#[cfg(test)]
+mod tests;

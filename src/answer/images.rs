@@ -1,0 +1,166 @@
+//! Images: own and shared ones.
+
+use super::labels::{self, Holder};
+use super::scan::{self, Broken, Show};
+use super::upstream::OwnContainers;
+use crate::json::{self, Value};
+use crate::owner::{LABEL_PREFIX, Owner};
+use std::borrow::Cow;
+
+/// Is this element of a list the agent's or shared? An image without a name that nobody owns is a step of somebody's
+/// build.
+///
+/// # Errors
+/// It cannot be understood.
+pub fn visible(image: &[u8], me: &Owner) -> Result<bool, Broken> {
+    Ok(match labels::read_in(image, "Labels", me)?.holder {
+        Holder::Me => true,
+        Holder::Other => false,
+        Holder::Nobody => named(image)?,
+    })
+}
+
+/// Has it a tag or a digest? Older engines write `<none>:<none>` for an image without.
+pub fn named(image: &[u8]) -> Result<bool, Broken> {
+    for key in ["RepoTags", "RepoDigests"] {
+        let Some(names) = scan::find(image, key)?.filter(|m| !scan::is_null(m.value)) else { continue };
+        for name in scan::items(names.value) {
+            if !scan::text(name?.value).unwrap_or(Cow::Borrowed("<none>")).starts_with("<none>") {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
+}
+
+/// Does this element tell which containers use it, so that the agent's own have to be known?
+///
+/// # Errors
+/// It cannot be understood.
+pub fn counts_containers(image: &[u8]) -> Result<bool, Broken> {
+    let used = scan::find(image, "Containers")?.and_then(|m| scan::int(m.value)).is_some_and(|n| n > 0);
+    Ok(used || scan::find(image, "Manifests")?.is_some_and(|m| !scan::is_empty(m.value)))
+}
+
+/// Writes a visible element of a list (also of `system/df`). It counts own containers only.
+///
+/// # Errors
+/// It cannot be understood.
+pub fn element(image: &[u8], own: &OwnContainers, out: &mut Vec<u8>) -> Result<Show, Broken> {
+    let id = scan::text_of(image, "Id")?;
+    scan::each_member(image, out, |member, out| match member.key {
+        b"Labels" => labels::strip(member.value, out),
+        b"Containers" if scan::int(member.value).is_some_and(|n| n > 0) => {
+            Ok(scan::pass(own.made_from(&id).to_string().as_bytes(), out))
+        }
+        b"Manifests" => manifests(member.value, own, out),
+        _ => Ok(scan::pass(member.value, out)),
+    })?;
+    Ok(Show::Shown)
+}
+
+/// Writes an inspection.
+///
+/// # Errors
+/// It cannot be understood.
+pub fn inspection(image: &[u8], own: &OwnContainers, out: &mut Vec<u8>) -> Result<Show, Broken> {
+    scan::each_member(image, out, |member, out| match member.key {
+        b"Config" | b"ContainerConfig" if !scan::is_null(member.value) => {
+            scan::each_member(member.value, out, |member, out| match member.key {
+                b"Labels" => {
+                    let mark = out.len();
+                    let shown = labels::strip(member.value, out)?;
+                    // An image without labels has none rather than an empty set.
+                    if out.get(mark..) == Some(b"{}") && member.value != b"{}" {
+                        out.truncate(mark);
+                        out.extend_from_slice(b"null");
+                    }
+                    Ok(shown)
+                }
+                // The classic builder keeps the step that made the image: the label's, often.
+                b"Cmd" if !scan::is_null(member.value) => {
+                    scan::each_item(member.value, out, |word, out| {
+                        match scan::text(word).as_deref().and_then(without_our_labels) {
+                            Some(step) => out.extend_from_slice(Value::from(step).to_string().as_bytes()),
+                            None => out.extend_from_slice(word),
+                        }
+                        Ok(Show::Shown)
+                    })?;
+                    Ok(Show::Shown)
+                }
+                _ => Ok(scan::pass(member.value, out)),
+            })?;
+            Ok(Show::Shown)
+        }
+        b"Manifests" => manifests(member.value, own, out),
+        _ => Ok(scan::pass(member.value, out)),
+    })?;
+    Ok(Show::Shown)
+}
+
+/// Writes an image's history without the step that sets sockguard's labels. The image's own ID and tags stand on the
+/// newest step; if that one is left out, the next one gets them.
+///
+/// # Errors
+/// It cannot be understood.
+pub fn history(steps: &[u8], out: &mut Vec<u8>) -> Result<Show, Broken> {
+    if scan::is_null(steps) {
+        return Ok(scan::pass(steps, out));
+    }
+    let mut hidden: Option<&[u8]> = None;
+    let mut first = true;
+    let parts: Result<Vec<_>, Broken> = scan::items(steps).collect();
+    out.push(b'[');
+    let mut comma = scan::Comma::default();
+    for step in parts? {
+        let by = scan::text_of(step.value, "CreatedBy")?;
+        let changed = without_our_labels(&by);
+        if changed.as_deref().is_some_and(|by| by.trim_end().ends_with("LABEL")) {
+            if first {
+                hidden = hidden.or(Some(step.value));
+            }
+            continue;
+        }
+        comma.write(out);
+        comma.written();
+        let heir = if first { hidden } else { None };
+        first = false;
+        scan::each_member(step.value, out, |member, out| {
+            let inherited = match (member.key, heir) {
+                (b"Id", Some(top)) => scan::find(top, "Id")?,
+                (b"Tags", Some(top)) => scan::find(top, "Tags")?,
+                _ => None,
+            };
+            match (inherited, &changed, member.key) {
+                (Some(top), _, _) => Ok(scan::pass(top.value, out)),
+                (None, Some(by), b"CreatedBy") => Ok(scan::pass(Value::from(by.as_str()).to_string().as_bytes(), out)),
+                (None, _, _) => Ok(scan::pass(member.value, out)),
+            }
+        })?;
+    }
+    out.push(b']');
+    Ok(Show::Shown)
+}
+
+/// A `LABEL` step without sockguard's labels; nothing where it has none of them. The classic builder writes
+/// `/bin/sh -c #(nop)  LABEL a=b`, BuildKit `LABEL a=b`.
+fn without_our_labels(step: &str) -> Option<String> {
+    if !step.contains(LABEL_PREFIX) || !step.split(' ').any(|word| word == "LABEL") {
+        return None;
+    }
+    let kept: Vec<&str> = step.split(' ').filter(|word| !word.starts_with(LABEL_PREFIX)).collect();
+    Some(kept.join(" "))
+}
+
+/// Manifests name the containers that use them. They are few, and only there when asked for.
+fn manifests(value: &[u8], own: &OwnContainers, out: &mut Vec<u8>) -> Result<Show, Broken> {
+    let mut tree = json::parse(value).map_err(|_| Broken("an image's manifests are no JSON"))?;
+    let data = tree.as_array_mut().into_iter().flatten();
+    let data = data.filter_map(|m| m.as_object_mut()?.get_mut("ImageData")?.as_object_mut());
+    for data in data {
+        if let Some(Value::Array(ids)) = data.get_mut("Containers") {
+            ids.retain(|id| id.as_str().is_some_and(|id| own.has(id)));
+        }
+    }
+    Ok(scan::pass(tree.to_string().as_bytes(), out))
+}

@@ -1,0 +1,134 @@
+//! The labels of an object: whose it is, and the same without those that are sockguard's own.
+
+use super::scan::{self, Broken, Show};
+use crate::owner::{BINDS_LABEL, LABEL_PREFIX, OWNER_LABEL, Owner, ROOT_LABEL};
+use std::borrow::Cow;
+
+/// Whose an object is, by its labels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Holder {
+    /// The agent's.
+    Me,
+    /// Another owner's.
+    Other,
+    /// Nobody's.
+    Nobody,
+}
+
+/// What labels say.
+#[derive(Debug)]
+pub struct Labels<'a> {
+    /// Whose the object is.
+    pub holder: Holder,
+    /// The binds as they were asked for, as the encoded string.
+    pub binds: Option<&'a [u8]>,
+    /// Does the volume stand for a bind root?
+    pub root: Option<Cow<'a, str>>,
+    /// Is any of them sockguard's own?
+    pub ours: bool,
+}
+
+/// Reads the labels of an object (`null` for none). Attributes of events are labels too.
+///
+/// # Errors
+/// It is no object.
+pub fn read<'a>(value: &'a [u8], me: &Owner) -> Result<Labels<'a>, Broken> {
+    let mut labels = Labels { holder: Holder::Nobody, binds: None, root: None, ours: false };
+    if scan::is_null(value) {
+        return Ok(labels);
+    }
+    for member in scan::members(value) {
+        let member = member?;
+        let Some(key) = our_key(member.key)? else { continue };
+        labels.ours = true;
+        match &*key {
+            OWNER_LABEL => {
+                let owner = scan::text(member.value).ok_or(Broken("an owner is no text"))?;
+                labels.holder = if owner == me.as_str() { Holder::Me } else { Holder::Other };
+            }
+            BINDS_LABEL => labels.binds = Some(member.value),
+            ROOT_LABEL => labels.root = scan::text(member.value),
+            _ => {}
+        }
+    }
+    Ok(labels)
+}
+
+/// Reads the labels that are the member `key` of an object.
+///
+/// # Errors
+/// It is no object.
+pub fn read_in<'a>(object: &'a [u8], key: &str, me: &Owner) -> Result<Labels<'a>, Broken> {
+    match scan::find(object, key)? {
+        Some(member) => read(member.value, me),
+        None => read(b"null", me),
+    }
+}
+
+/// Writes labels without sockguard's own.
+///
+/// # Errors
+/// It is no object.
+pub fn strip(value: &[u8], out: &mut Vec<u8>) -> Result<Show, Broken> {
+    if scan::is_empty(value) {
+        return Ok(scan::pass(value, out));
+    }
+    scan::each_member(value, out, |member, out| match our_key(member.key)? {
+        Some(_) => Ok(Show::Hidden),
+        None => Ok(scan::pass(member.value, out)),
+    })?;
+    Ok(Show::Shown)
+}
+
+/// The decoded key, if it is one of sockguard's. Keys without an escape are compared as they are.
+fn our_key(key: &[u8]) -> Result<Option<Cow<'_, str>>, Broken> {
+    if !key.starts_with(LABEL_PREFIX.as_bytes()) && !key.contains(&b'\\') {
+        return Ok(None);
+    }
+    let key = scan::decoded(key).ok_or(Broken("a label's key is no text"))?;
+    Ok(key.starts_with(LABEL_PREFIX).then_some(key))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn me() -> Owner {
+        Owner::new("me<1>").expect("an owner")
+    }
+
+    #[test]
+    fn owners_are_compared_decoded() {
+        for (labels, holder) in [
+            (r#"{"com.buildkite.sockguard.owner":"me<1>"}"#, Holder::Me),
+            (r#"{"com.buildkite.sockguard.owner":"me\u003c1\u003e"}"#, Holder::Me),
+            (r#"{"\u0063om.buildkite.sockguard.owner":"me<1>"}"#, Holder::Me),
+            (r#"{"com.buildkite.sockguard.owner":"me<1"}"#, Holder::Other),
+            (r#"{"com.buildkite.sockguard.owner":""}"#, Holder::Other),
+            (r#"{"com.buildkite.sockguard.ownerx":"me<1>"}"#, Holder::Nobody),
+            (r#"{"x":"com.buildkite.sockguard.owner"}"#, Holder::Nobody),
+            ("{}", Holder::Nobody),
+            ("null", Holder::Nobody),
+        ] {
+            assert_eq!(read(labels.as_bytes(), &me()).expect(labels).holder, holder, "{labels}");
+        }
+        assert!(read(br#"{"com.buildkite.sockguard.owner":1}"#, &me()).is_err());
+        assert!(read(b"[]", &me()).is_err());
+    }
+
+    #[test]
+    fn only_our_labels_are_cut() {
+        for (labels, left) in [
+            (r#"{"a":"b","com.buildkite.sockguard.owner":"x","z":"\u0026"}"#, r#"{"a":"b","z":"\u0026"}"#),
+            (r#"{"com.buildkite.sockguard.owner":"x","com.buildkite.sockguard.binds":"{}"}"#, "{}"),
+            (r#"{"com.buildkite.sockguard":"x"}"#, r#"{"com.buildkite.sockguard":"x"}"#),
+            (r#"{"a\"":"com.buildkite.sockguard.owner\":"}"#, r#"{"a\"":"com.buildkite.sockguard.owner\":"}"#),
+            (r#"{"\u0063om.buildkite.sockguard.x":"x"}"#, "{}"),
+            ("null", "null"),
+        ] {
+            let mut out = Vec::new();
+            strip(labels.as_bytes(), &mut out).expect(labels);
+            assert_eq!(String::from_utf8_lossy(&out), left);
+        }
+    }
+}

@@ -1,0 +1,275 @@
+//! Splits an answer into its parts while it arrives: only the part that is being read is held.
+
+use super::scan::{Broken, Extent};
+
+/// The largest part. A container with a thousand labels has 100 KiB.
+const LARGEST_PART: usize = 8 << 20;
+
+/// What is kept of the buffer between parts.
+const KEPT: usize = 64 << 10;
+
+/// A step through the document.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Token<'a> {
+    /// `{` or `[` of a value that is gone into.
+    Open(u8),
+    /// The key of the next value, as it is encoded, without its quotes.
+    Key(&'a [u8]),
+    /// A whole value.
+    Value(&'a [u8]),
+    /// The end of what was gone into.
+    Close(u8),
+}
+
+/// Which values are gone into: the root (unless every document is one part), and the values of these keys.
+#[derive(Debug, Clone, Copy)]
+pub enum Parts {
+    /// The items of the root array.
+    Items,
+    /// The members of the root object, and within it what these keys hold.
+    Under(&'static [&'static str]),
+    /// Documents one after the other, each a part.
+    Documents,
+}
+
+/// The splitter.
+#[derive(Debug)]
+pub struct Splitter {
+    parts: Parts,
+    open: Vec<u8>,
+    expect: Expect,
+    extent: Option<Extent>,
+    held: Vec<u8>,
+    enter: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Expect {
+    /// A value.
+    Value,
+    /// A value or the end, after `[`.
+    ValueOrClose,
+    /// A key or the end, after `{`.
+    KeyOrClose,
+    Key,
+    Colon,
+    CommaOrClose,
+    Nothing,
+}
+
+/// Where the bytes of a part are.
+enum Found {
+    Nothing,
+    Open(u8),
+    Close(u8),
+    Key(usize),
+    Value(usize),
+}
+
+impl Splitter {
+    /// A splitter at the beginning of an answer.
+    pub fn new(parts: Parts) -> Self {
+        Self { parts, open: Vec::new(), expect: Expect::Value, extent: None, held: Vec::new(), enter: false }
+    }
+
+    /// The next token. Takes from `input` what was read; nothing when more input is needed.
+    ///
+    /// # Errors
+    /// The document is not JSON as far as it has to be, or a part is too large.
+    pub fn next<'s, 'i: 's>(&'s mut self, input: &mut &'i [u8]) -> Result<Option<Token<'s>>, Broken> {
+        if self.extent.is_none() {
+            // A large part is not a reason to keep so much for the rest of a long stream.
+            if self.held.capacity() > KEPT {
+                self.held = Vec::new();
+            }
+            self.held.clear();
+        }
+        let before = *input;
+        match self.step(input)? {
+            Found::Nothing => Ok(None),
+            Found::Open(byte) => Ok(Some(Token::Open(byte))),
+            Found::Close(byte) => Ok(Some(Token::Close(byte))),
+            Found::Key(n) => {
+                let quoted = self.taken(before, input, n);
+                Ok(Some(Token::Key(quoted.get(1..quoted.len().saturating_sub(1)).unwrap_or_default())))
+            }
+            Found::Value(n) => Ok(Some(Token::Value(self.taken(before, input, n)))),
+        }
+    }
+
+    /// The part that ended `n` bytes before the rest of the input.
+    fn taken<'a>(&'a self, before: &'a [u8], rest: &[u8], n: usize) -> &'a [u8] {
+        if !self.held.is_empty() {
+            return &self.held;
+        }
+        let end = before.len().saturating_sub(rest.len());
+        before.get(end.saturating_sub(n)..end).unwrap_or_default()
+    }
+
+    /// The answer has ended.
+    ///
+    /// # Errors
+    /// It ended too early.
+    pub fn finish(&self) -> Result<(), Broken> {
+        let between = matches!(self.parts, Parts::Documents) && self.open.is_empty() && self.extent.is_none();
+        if self.expect == Expect::Nothing || (between && self.expect == Expect::Value) {
+            return Ok(());
+        }
+        Err(Broken("it ends too early"))
+    }
+
+    fn step(&mut self, input: &mut &[u8]) -> Result<Found, Broken> {
+        loop {
+            if let Some(extent) = &mut self.extent {
+                let Some(n) = extent.feed(input) else {
+                    self.held.extend_from_slice(input);
+                    *input = &[];
+                    if self.held.len() > LARGEST_PART {
+                        return Err(Broken("a part of it is too large"));
+                    }
+                    return Ok(Found::Nothing);
+                };
+                let (part, rest) = input.split_at_checked(n).unwrap_or((input, &[]));
+                if !self.held.is_empty() {
+                    self.held.extend_from_slice(part);
+                }
+                *input = rest;
+                self.extent = None;
+                if self.expect == Expect::Key {
+                    self.expect = Expect::Colon;
+                    self.enter = self.enters(part);
+                    return Ok(Found::Key(n));
+                }
+                self.after_value();
+                return Ok(Found::Value(n));
+            }
+            let Some((&byte, rest)) = input.split_first() else { return Ok(Found::Nothing) };
+            match (byte, self.expect) {
+                // Record separators stand before each document of a JSON sequence.
+                (b' ' | b'\t' | b'\n' | b'\r' | 0x1e, _) => *input = rest,
+                (b',', Expect::CommaOrClose) => {
+                    *input = rest;
+                    self.expect = if self.open.last() == Some(&b'{') { Expect::Key } else { Expect::Value };
+                }
+                (b':', Expect::Colon) => {
+                    *input = rest;
+                    self.expect = Expect::Value;
+                }
+                (b'}' | b']', Expect::CommaOrClose | Expect::KeyOrClose | Expect::ValueOrClose) => {
+                    let open = self.open.pop();
+                    if open != Some(if byte == b'}' { b'{' } else { b'[' }) {
+                        return Err(Broken("brackets do not match"));
+                    }
+                    *input = rest;
+                    self.after_value();
+                    return Ok(Found::Close(byte));
+                }
+                (b'"', Expect::Key | Expect::KeyOrClose) => {
+                    self.expect = Expect::Key;
+                    self.extent = Some(Extent::default());
+                }
+                (b'}' | b']' | b',' | b':', _) => return Err(Broken("a value is missing")),
+                (b'{' | b'[', Expect::Value | Expect::ValueOrClose) if self.goes_into() => {
+                    *input = rest;
+                    self.enter = false;
+                    self.open.push(byte);
+                    self.expect = if byte == b'{' { Expect::KeyOrClose } else { Expect::ValueOrClose };
+                    return Ok(Found::Open(byte));
+                }
+                (_, Expect::Value | Expect::ValueOrClose) => self.extent = Some(Extent::default()),
+                (_, _) => return Err(Broken("something stands where it does not belong")),
+            }
+        }
+    }
+
+    fn after_value(&mut self) {
+        self.enter = false;
+        self.expect = match (self.open.is_empty(), self.parts) {
+            (false, _) => Expect::CommaOrClose,
+            (true, Parts::Documents) => Expect::Value,
+            (true, Parts::Items | Parts::Under(_)) => Expect::Nothing,
+        };
+    }
+
+    /// Does this key hold something that is gone into?
+    fn enters(&self, part: &[u8]) -> bool {
+        let quoted = if self.held.is_empty() { part } else { &self.held };
+        let key = quoted.get(1..quoted.len().saturating_sub(1)).unwrap_or_default();
+        matches!(self.parts, Parts::Under(keys) if keys.iter().any(|k| k.as_bytes() == key))
+    }
+
+    fn goes_into(&self) -> bool {
+        match self.parts {
+            Parts::Documents => false,
+            Parts::Items => self.open.is_empty(),
+            Parts::Under(_) => self.open.is_empty() || self.enter,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn all(parts: Parts, pieces: &[&[u8]]) -> Result<Vec<String>, Broken> {
+        let mut splitter = Splitter::new(parts);
+        let mut seen = Vec::new();
+        for piece in pieces {
+            let mut input = *piece;
+            while let Some(token) = splitter.next(&mut input)? {
+                seen.push(match token {
+                    Token::Open(b) | Token::Close(b) => char::from(b).to_string(),
+                    Token::Key(k) => format!("{}:", String::from_utf8_lossy(k)),
+                    Token::Value(v) => String::from_utf8_lossy(v).into_owned(),
+                });
+            }
+        }
+        splitter.finish()?;
+        Ok(seen)
+    }
+
+    const VOLUMES: Parts = Parts::Under(&["Volumes", "Items"]);
+
+    #[test]
+    fn parts_are_the_same_however_the_answer_arrives() {
+        let cases: &[(Parts, &str, &[&str])] = &[
+            (Parts::Items, "[{\"a\":\"]\"},{},3]\n", &["[", "{\"a\":\"]\"}", "{}", "3", "]"]),
+            (Parts::Items, "[]", &["[", "]"]),
+            (Parts::Items, "null\n", &["null"]),
+            (VOLUMES, "{\"Volumes\":[{\"x\":[1]},2],\"W\":[1]}\n", &["{", "Volumes:", "[", "{\"x\":[1]}", "2", "]", "W:", "[1]", "}"]),
+            (VOLUMES, "{\"Volumes\":{\"n\":1,\"Items\":[[1]]}}", &["{", "Volumes:", "{", "n:", "1", "Items:", "[", "[1]", "]", "}", "}"]),
+            (VOLUMES, "{\"Volumes\":null,\"W\":null}", &["{", "Volumes:", "null", "W:", "null", "}"]),
+            (Parts::Documents, "{\"a\":1}\n\x1e{\"b\":\"}\"}\n", &["{\"a\":1}", "{\"b\":\"}\"}"]),
+            (Parts::Documents, "", &[]),
+        ];
+        for (parts, text, expected) in cases {
+            let bytes = text.as_bytes();
+            assert_eq!(all(*parts, &[bytes]).expect(text), *expected);
+            for i in 0..=bytes.len() {
+                for j in i..=bytes.len() {
+                    let pieces = [&bytes[..i], &bytes[i..j], &bytes[j..]];
+                    assert_eq!(all(*parts, &pieces).expect(text), *expected, "{text} {i} {j}");
+                }
+            }
+            let single: Vec<&[u8]> = bytes.chunks(1).collect();
+            assert_eq!(all(*parts, &single).expect(text), *expected);
+        }
+    }
+
+    #[test]
+    fn what_is_cut_or_malformed_is_an_error() {
+        for text in ["", "[", "[1", "[1,", "[1,]", "[1 2]", "{]", "[1]x", "[}", "{\"a\"}", "{\"a\":}", "{,}", "[1][2]", "[{\"a\":1]"] {
+            assert!(all(Parts::Items, &[text.as_bytes()]).is_err(), "{text}");
+            assert!(all(VOLUMES, &[text.as_bytes()]).is_err(), "{text}");
+        }
+        assert!(all(Parts::Documents, &[b"{\"a\":1}{\"b\""]).is_err());
+    }
+
+    #[test]
+    fn a_part_is_bounded() {
+        let long = vec![b'x'; LARGEST_PART / 4];
+        let mut pieces: Vec<&[u8]> = vec![b"[\""];
+        pieces.extend(std::iter::repeat_n(&long[..], 6));
+        assert_eq!(all(Parts::Items, &pieces), Err(Broken("a part of it is too large")));
+    }
+}

@@ -1,0 +1,126 @@
+//! A body that is edited while it passes.
+
+use crate::body::{Body, BodyError};
+use bytes::Bytes;
+use http_body_util::BodyExt;
+use hyper::body::{Body as HttpBody, Frame};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+/// Edits an answer piece by piece.
+pub trait Editor {
+    /// Called once before anything is read.
+    async fn begin(&mut self) -> Result<(), BodyError> {
+        Ok(())
+    }
+
+    /// Reads a piece and writes what the client may see of it.
+    async fn piece(&mut self, piece: &[u8], out: &mut Vec<u8>) -> Result<(), BodyError>;
+
+    /// The answer has ended; an error says that it ended too early.
+    fn finish(&mut self) -> Result<(), BodyError>;
+}
+
+/// The body that `editor` makes of another. Each piece goes on as soon as it is edited.
+pub fn edited<B, E>(body: B, editor: E) -> Body
+where
+    B: HttpBody<Data = Bytes, Error: Into<BodyError>> + Unpin + 'static,
+    E: Editor + 'static,
+{
+    Body::edited(Edited { state: State::Ready(Box::new(Source { body, editor, begun: false })) })
+}
+
+struct Source<B, E> {
+    body: B,
+    editor: E,
+    begun: bool,
+}
+
+type Turn<B, E> = (Box<Source<B, E>>, Option<Result<Bytes, BodyError>>);
+
+enum State<B, E> {
+    Ready(Box<Source<B, E>>),
+    Busy(Pin<Box<dyn Future<Output = Turn<B, E>>>>),
+    Over,
+}
+
+struct Edited<B, E> {
+    state: State<B, E>,
+}
+
+impl<B, E> Source<B, E>
+where
+    B: HttpBody<Data = Bytes, Error: Into<BodyError>> + Unpin,
+    E: Editor,
+{
+    /// Reads until there is something to send on.
+    async fn turn(mut self: Box<Self>) -> Turn<B, E> {
+        if !self.begun {
+            self.begun = true;
+            if let Err(error) = self.editor.begin().await {
+                return (self, Some(Err(error)));
+            }
+        }
+        loop {
+            match self.body.frame().await {
+                None => {
+                    let end = self.editor.finish().err().map(Err);
+                    return (self, end);
+                }
+                Some(Err(error)) => return (self, Some(Err(error.into()))),
+                Some(Ok(frame)) => {
+                    let Some(piece) = frame.data_ref() else { continue };
+                    let mut out = Vec::with_capacity(piece.len());
+                    if let Err(error) = self.editor.piece(piece, &mut out).await {
+                        return (self, Some(Err(error)));
+                    }
+                    if !out.is_empty() {
+                        return (self, Some(Ok(out.into())));
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl<B, E> HttpBody for Edited<B, E>
+where
+    B: HttpBody<Data = Bytes, Error: Into<BodyError>> + Unpin + 'static,
+    E: Editor + 'static,
+{
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = self.get_mut();
+        loop {
+            match std::mem::replace(&mut this.state, State::Over) {
+                State::Over => return Poll::Ready(None),
+                State::Ready(source) => this.state = State::Busy(Box::pin(source.turn())),
+                State::Busy(mut turn) => {
+                    let Poll::Ready((source, piece)) = turn.as_mut().poll(cx) else {
+                        this.state = State::Busy(turn);
+                        return Poll::Pending;
+                    };
+                    // After the end or an error nothing more is read; an error cuts the client's answer off, so that
+                    // half of a list is never taken for all of it.
+                    return Poll::Ready(match piece {
+                        None => None,
+                        Some(Err(error)) => {
+                            tracing::warn!("an answer was cut off: {error}");
+                            Some(Err(error))
+                        }
+                        Some(Ok(bytes)) => {
+                            this.state = State::Ready(source);
+                            Some(Ok(Frame::data(bytes)))
+                        }
+                    });
+                }
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(self.state, State::Over)
+    }
+}

@@ -1,0 +1,231 @@
+//! What the answers' editors ask the engine for: which containers and images the agent may know of.
+
+use super::labels::{self, Holder};
+use super::scan::{self, Broken};
+use super::split::{Parts, Splitter, Token};
+use super::{images, networks};
+use crate::body::{Body, BodyError};
+use crate::engine::Engine;
+use crate::owner::{OWNER_LABEL, Owner};
+use crate::query::{Filters, Param, Query};
+use crate::refusal::Refusal;
+use bytes::Bytes;
+use http_body_util::BodyExt;
+use hyper::body::{Body as HttpBody, Incoming};
+use hyper::{Method, Request, Response, StatusCode};
+use std::collections::{HashMap, HashSet};
+
+/// The largest document that is read whole.
+pub const LARGEST_DOCUMENT: usize = 8 << 20;
+
+/// Where questions go: the engine, or a recording in tests.
+pub trait Upstream: 'static {
+    /// The body of its answers.
+    type Body: HttpBody<Data = Bytes, Error: Into<BodyError>> + Unpin + 'static;
+
+    /// Sends a request without a body.
+    async fn ask(&self, method: Method, path_and_query: &str) -> Result<Response<Self::Body>, Refusal>;
+}
+
+impl Upstream for Engine {
+    type Body = Incoming;
+
+    async fn ask(&self, method: Method, path_and_query: &str) -> Result<Response<Incoming>, Refusal> {
+        let request = Request::builder().method(method).uri(path_and_query).header(hyper::header::HOST, "docker");
+        let request = request.body(Body::Empty).map_err(|e| Refusal::Engine { message: e.to_string() })?;
+        self.send(request).await
+    }
+}
+
+/// The agent's own containers.
+#[derive(Debug, Default)]
+pub struct OwnContainers {
+    images: HashMap<Box<str>, Box<str>>,
+    /// How many run.
+    pub running: i64,
+    /// How many are paused.
+    pub paused: i64,
+}
+
+impl OwnContainers {
+    /// Asks for them.
+    ///
+    /// # Errors
+    /// The engine cannot be asked.
+    pub async fn load(upstream: &impl Upstream, owner: &Owner) -> Result<Self, Refusal> {
+        let mut own = Self::default();
+        let path = format!("/containers/json?all=1&{}", owners_filter(owner));
+        each_part(upstream, &path, Parts::Items, |item| {
+            if labels::read_in(item, "Labels", owner)?.holder == Holder::Me {
+                let image = scan::text_of(item, "ImageID")?;
+                own.images.insert(scan::text_of(item, "Id")?.into(), image.into());
+                match &*scan::text_of(item, "State")? {
+                    "running" => own.running += 1,
+                    "paused" => own.paused += 1,
+                    _ => {}
+                }
+            }
+            Ok(())
+        })
+        .await?;
+        Ok(own)
+    }
+
+    /// Is this full ID one of them?
+    pub fn has(&self, id: &str) -> bool {
+        self.images.contains_key(id)
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> i64 {
+        i64::try_from(self.images.len()).unwrap_or(i64::MAX)
+    }
+
+    /// How many of them were made from this image.
+    pub fn made_from(&self, image: &str) -> i64 {
+        i64::try_from(self.images.values().filter(|i| &***i == image).count()).unwrap_or(i64::MAX)
+    }
+
+    /// One more.
+    pub fn add(&mut self, id: &str) {
+        self.images.entry(id.into()).or_default();
+    }
+
+    /// One less.
+    pub fn remove(&mut self, id: &str) {
+        self.images.remove(id);
+    }
+}
+
+/// The IDs of all images that the agent sees in a list.
+///
+/// # Errors
+/// The engine cannot be asked.
+pub async fn visible_images(upstream: &impl Upstream, owner: &Owner) -> Result<HashSet<Box<str>>, Refusal> {
+    let mut ids = HashSet::new();
+    each_part(upstream, "/images/json", Parts::Items, |item| {
+        if images::visible(item, owner)? {
+            ids.insert(scan::text_of(item, "Id")?.into());
+        }
+        Ok(())
+    })
+    .await?;
+    Ok(ids)
+}
+
+/// The IDs of all own networks.
+///
+/// # Errors
+/// The engine cannot be asked.
+pub async fn own_networks(upstream: &impl Upstream, owner: &Owner) -> Result<HashSet<Box<str>>, Refusal> {
+    let mut ids = HashSet::new();
+    let path = format!("/networks?{}", owners_filter(owner));
+    each_part(upstream, &path, Parts::Items, |item| {
+        if networks::holder(item, owner)? == Holder::Me {
+            ids.insert(scan::text_of(item, "Id")?.into());
+        }
+        Ok(())
+    })
+    .await?;
+    Ok(ids)
+}
+
+/// The names of all own volumes.
+///
+/// # Errors
+/// The engine cannot be asked.
+pub async fn own_volumes(upstream: &impl Upstream, owner: &Owner) -> Result<HashSet<Box<str>>, Refusal> {
+    let mut names = HashSet::new();
+    let path = format!("/volumes?{}", owners_filter(owner));
+    each_part(upstream, &path, Parts::Under(&["Volumes"]), |item| {
+        if item.first() == Some(&b'{') {
+            let labels = labels::read_in(item, "Labels", owner)?;
+            if labels.holder == Holder::Me && labels.root.is_none() {
+                names.insert(scan::text_of(item, "Name")?.into());
+            }
+        }
+        Ok(())
+    })
+    .await?;
+    Ok(names)
+}
+
+/// One object's document, or nothing where there is none.
+///
+/// # Errors
+/// The engine cannot be asked.
+pub async fn document(upstream: &impl Upstream, path: &str) -> Result<Option<Bytes>, Refusal> {
+    let response = upstream.ask(Method::GET, path).await?;
+    let status = response.status();
+    let body = collect(response.into_body(), LARGEST_DOCUMENT).await?;
+    match status {
+        StatusCode::OK => Ok(Some(body)),
+        StatusCode::NOT_FOUND => Ok(None),
+        status => Err(Refusal::Engine { message: format!("the engine answered {status} to {path}") }),
+    }
+}
+
+/// Reads a body whole.
+///
+/// # Errors
+/// It is larger than `most`, or it was cut off.
+pub async fn collect<B>(mut body: B, most: usize) -> Result<Bytes, Refusal>
+where
+    B: HttpBody<Data = Bytes, Error: Into<BodyError>> + Unpin,
+{
+    let mut whole = Vec::new();
+    let mut first = None;
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|e| Refusal::Engine { message: format!("the engine's answer was cut off: {}", e.into()) })?;
+        let Ok(piece) = frame.into_data() else { continue };
+        if whole.len() + first.as_ref().map_or(0, Bytes::len) + piece.len() > most {
+            return Err(Refusal::Engine { message: "the engine's answer is too large".to_owned() });
+        }
+        // Most documents come in one piece, which needs no copy.
+        match (first.take(), whole.is_empty()) {
+            (None, true) => first = Some(piece),
+            (Some(before), _) => {
+                whole.extend_from_slice(&before);
+                whole.extend_from_slice(&piece);
+            }
+            (None, false) => whole.extend_from_slice(&piece),
+        }
+    }
+    Ok(first.unwrap_or_else(|| whole.into()))
+}
+
+/// Reads every part of a list.
+async fn each_part(
+    upstream: &impl Upstream,
+    path: &str,
+    parts: Parts,
+    mut read: impl FnMut(&[u8]) -> Result<(), Broken>,
+) -> Result<(), Refusal> {
+    let broken = |e: Broken| Refusal::Engine { message: e.to_string() };
+    let response = upstream.ask(Method::GET, path).await?;
+    if response.status() != StatusCode::OK {
+        return Err(Refusal::Engine { message: format!("the engine answered {} to {path}", response.status()) });
+    }
+    let mut body = response.into_body();
+    let mut splitter = Splitter::new(parts);
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|e| Refusal::Engine { message: format!("the engine's answer was cut off: {}", e.into()) })?;
+        let Some(piece) = frame.data_ref() else { continue };
+        let mut input = &piece[..];
+        while let Some(token) = splitter.next(&mut input).map_err(broken)? {
+            // What cannot be understood is not the agent's.
+            if let Token::Value(value) = token
+                && let Err(error) = read(value)
+            {
+                tracing::warn!("{path}: {error}");
+            }
+        }
+    }
+    splitter.finish().map_err(broken)
+}
+
+fn owners_filter(owner: &Owner) -> String {
+    let mut filters = Filters::default();
+    filters.add("label", format!("{OWNER_LABEL}={owner}"));
+    Query::of([("filters", Param::Filters(filters))]).encode()
+}
