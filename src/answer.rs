@@ -25,12 +25,14 @@ use crate::json::{self, Value};
 use crate::judge::Agent;
 use crate::permit::View;
 use crate::refusal::Refusal;
-use crate::world::Id;
+use crate::route;
+use crate::world::{Container, Id};
 use bytes::Bytes;
 use hyper::body::Body as HttpBody;
 use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, TRANSFER_ENCODING};
 use hyper::{Method, Response};
 use scan::Show;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use upstream::{LARGEST_DOCUMENT, OwnContainers, Upstream};
 
@@ -152,18 +154,17 @@ where
     Response::from_parts(head, Body::full(format!("{}\n", Value::from([("message", Value::from(message))]))))
 }
 
-/// The answer to a container's creation. The container is seen again: a name of the image can have come to stand for
-/// another image between the look-up and the request. Gives the container's ID as well.
+/// The answer to a container's creation, and the container. It is seen again: the names of its image and its volumes can
+/// have come to stand for others between the look-up and the request.
 ///
 /// # Errors
-/// It was made from another image than the judged one, and is removed.
+/// It was made from another image than the judged one, or mounts another's volume, and is removed.
 pub async fn created<U, B>(
     agent: &Rc<Agent>,
     upstream: &Rc<U>,
     response: Response<B>,
-    warnings: &[String],
-    image: &Id,
-) -> Result<(Response<Body>, Id), Refusal>
+    judged: Judged<'_>,
+) -> Result<(Response<Body>, Option<Container>), Refusal>
 where
     U: Upstream,
     B: HttpBody<Data = Bytes, Error: Into<BodyError>> + Unpin + 'static,
@@ -173,23 +174,19 @@ where
     if id.is_empty() || !id.bytes().all(|b| b.is_ascii_alphanumeric()) {
         return Err(Refusal::Engine { message: "the engine's answer names no container".to_owned() });
     }
-    let inspected = upstream::document(&**upstream, &format!("/containers/{id}/json")).await;
-    let wrong = match &inspected {
-        Ok(Some(container)) => made_from_another(container, image),
-        // Gone already: removed by another of the agent's requests.
-        Ok(None) => None,
-        Err(refusal) => Some(refusal.clone()),
-    };
-    if let Some(refusal) = wrong {
-        let removed = upstream.ask(Method::DELETE, &format!("/containers/{id}?force=1&v=1")).await;
-        if !removed.is_ok_and(|r| r.status().is_success()) {
-            tracing::warn!(owner = %agent.owner, "container {id} could not be removed");
+    let container = match confirmed(&id, agent, &**upstream, &judged).await {
+        Ok(container) => container,
+        Err(refusal) => {
+            let removed = upstream.ask(Method::DELETE, &format!("/containers/{id}?force=1&v=1")).await;
+            if !removed.is_ok_and(|r| r.status().is_success()) {
+                tracing::warn!(owner = %agent.owner, "container {id} could not be removed");
+            }
+            return Err(refusal);
         }
-        return Err(refusal);
-    }
+    };
     let mut out = Vec::with_capacity(answer.len());
     scan::each_member(&answer, &mut out, |member, out| {
-        if member.key != b"Warnings" || warnings.is_empty() {
+        if member.key != b"Warnings" || judged.warnings.is_empty() {
             return Ok(scan::pass(member.value, out));
         }
         out.push(b'[');
@@ -201,7 +198,7 @@ where
                 out.extend_from_slice(warning?.value);
             }
         }
-        for warning in warnings {
+        for warning in judged.warnings {
             comma.write(out);
             comma.written();
             out.extend_from_slice(Value::from(warning.as_str()).to_string().as_bytes());
@@ -210,7 +207,52 @@ where
         Ok(Show::Shown)
     })?;
     out.push(b'\n');
-    Ok((Response::from_parts(head, Body::full(out)), Id::new(id)))
+    Ok((Response::from_parts(head, Body::full(out)), container))
+}
+
+/// What was judged of a container that is created.
+#[derive(Debug, Clone, Copy)]
+pub struct Judged<'a> {
+    /// More warnings for the client.
+    pub warnings: &'a [String],
+    /// The image that it must have been made from.
+    pub image: &'a Id,
+    /// The volumes that must be the agent's to use.
+    pub volumes: &'a [String],
+}
+
+/// The container that was made, if it is still there.
+async fn confirmed(
+    id: &str,
+    agent: &Agent,
+    upstream: &impl Upstream,
+    judged: &Judged<'_>,
+) -> Result<Option<Container>, Refusal> {
+    // One that is gone already was removed by another of the agent's requests.
+    let Some(found) = upstream::document(upstream, &format!("/containers/{id}/json")).await? else { return Ok(None) };
+    if let Some(refusal) = made_from_another(&found, judged.image) {
+        return Err(refusal);
+    }
+    for name in judged.volumes {
+        let mut path = "/volumes/".to_owned();
+        route::percent_encode(name, "", &mut path);
+        let volume = upstream::document(upstream, &path).await?;
+        if volume.is_some_and(|volume| !volumes::visible(&volume, agent).unwrap_or_default()) {
+            let hint = "this volume name is not available, choose another";
+            return Err(Refusal::never("HostConfig.Mounts", &Value::from(name.as_str()), hint));
+        }
+    }
+    let mut labels = BTreeMap::new();
+    let config = scan::find(&found, "Config")?.map_or(&b"{}"[..], |m| m.value);
+    if let Some(set) = scan::find(config, "Labels")?.filter(|m| !scan::is_null(m.value)) {
+        for label in scan::members(set.value) {
+            let label = label?;
+            if let (Some(key), Some(value)) = (scan::decoded(label.key), scan::text(label.value)) {
+                labels.insert(key.into_owned(), value.into_owned());
+            }
+        }
+    }
+    Ok(Some(Container { id: Id::new(id), labels }))
 }
 
 /// The refusal if a container was made from another image than this one: the judged image's name is not there any more.

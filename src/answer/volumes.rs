@@ -5,18 +5,26 @@ use super::scan::{self, Broken, Show};
 use crate::judge::Agent;
 use crate::policy;
 
-/// Writes a volume, if it is the agent's or shared by name. One that stands for a bind root is never shown.
+/// Is a volume the agent's, or shared by name? One that stands for a bind root never is.
 ///
 /// # Errors
 /// It cannot be understood.
-pub fn element(volume: &[u8], agent: &Agent, out: &mut Vec<u8>) -> Result<Show, Broken> {
+pub fn visible(volume: &[u8], agent: &Agent) -> Result<bool, Broken> {
     let labels = labels::read_in(volume, "Labels", &agent.owner)?;
     let visible = match labels.holder {
         Holder::Me => true,
         Holder::Other => false,
         Holder::Nobody => policy::any(&agent.policy.volume.shared, &scan::text_of(volume, "Name")?),
     };
-    if !visible || labels.root.is_some() {
+    Ok(visible && labels.root.is_none())
+}
+
+/// Writes a visible volume.
+///
+/// # Errors
+/// It cannot be understood.
+pub fn element(volume: &[u8], agent: &Agent, out: &mut Vec<u8>) -> Result<Show, Broken> {
+    if !visible(volume, agent)? {
         return Ok(Show::Hidden);
     }
     scan::each_member(volume, out, |member, out| match member.key {
