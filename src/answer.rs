@@ -43,7 +43,12 @@ const LARGEST_ERROR: usize = 64 << 10;
 ///
 /// # Errors
 /// The object is not the agent's after all, or the answer cannot be understood.
-pub async fn view<U, B>(view: View, agent: &Rc<Agent>, upstream: &Rc<U>, response: Response<B>) -> Result<Response<Body>, Refusal>
+pub async fn view<U, B>(
+    view: View,
+    agent: &Rc<Agent>,
+    upstream: &Rc<U>,
+    response: Response<B>,
+) -> Result<Response<Body>, Refusal>
 where
     U: Upstream,
     B: HttpBody<Data = Bytes, Error: Into<BodyError>> + Unpin + 'static,
@@ -115,9 +120,12 @@ async fn document(view: View, agent: &Agent, upstream: &impl Upstream, document:
             let shown = info::shown(info, &own, i64::try_from(images).unwrap_or(i64::MAX));
             scan::pass(Value::Object(shown).to_string().as_bytes(), &mut out)
         }
-        View::ContainerList | View::ImageList | View::NetworkList | View::VolumeList | View::Events | View::DiskUsage => {
-            Show::Hidden
-        }
+        View::ContainerList
+        | View::ImageList
+        | View::NetworkList
+        | View::VolumeList
+        | View::Events
+        | View::DiskUsage => Show::Hidden,
     };
     if shown == Show::Hidden {
         return Err(Refusal::Engine { message: "this answer is no single document".to_owned() });

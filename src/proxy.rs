@@ -1,5 +1,6 @@
 //! What becomes of one request: the ten steps.
 
+use crate::answer;
 use crate::audit::Record;
 use crate::body::{self, Body};
 use crate::engine;
@@ -335,13 +336,16 @@ async fn show(
 ) -> Result<Response<Body>, Refusal> {
     match answer {
         Answer::Pass | Answer::Hijack => finish(guard, response, after).await,
-        Answer::View(view) => {
-            let _ = view;
-            Ok(response.map(Body::Incoming))
-        }
+        // Nothing is done after a request whose answer is edited.
+        Answer::View(view) => answer::view(view, &guard.world.agent, &guard.world.engine, response).await,
         Answer::Created { warnings, image, volumes } => {
-            let _ = (warnings, image, volumes);
-            Ok(response.map(Body::Incoming))
+            let judged = answer::Judged { warnings: &warnings, image: &image, volumes: &volumes };
+            let made = answer::created(&guard.world.agent, &guard.world.engine, response, judged).await;
+            let (response, container) = made?;
+            if let Some(container) = container {
+                guard.world.memory.container(container);
+            }
+            Ok(response)
         }
     }
 }
@@ -373,8 +377,7 @@ async fn finish(guard: &Guard, response: Response<Incoming>, after: Vec<Step>) -
 
 /// An answer of failure.
 async fn failure(guard: &Guard, response: Response<Incoming>) -> Response<Body> {
-    let _ = guard;
-    response.map(Body::Incoming)
+    answer::error(&guard.world.agent, &guard.world.engine, response).await
 }
 
 /// Keeps the headers that clients know, and drops what belongs to the engine's connection.

@@ -78,9 +78,9 @@ impl<U: Upstream> Scrubber<'_, U> {
         let mut out = String::new();
         let mut rest = message;
         while let Some((before, after)) = rest.split_once(DIRECTORY) {
-            let end = after.find(|c: char| matches!(c, '/' | '"' | '\'' | ' ' | ',' | ':')).unwrap_or(after.len());
+            let end = after.find(['/', '"', '\'', ' ', ',', ':']).unwrap_or(after.len());
             let (name, after) = after.split_at_checked(end).unwrap_or((after, ""));
-            let start = before.rfind(|c: char| matches!(c, '"' | '\'' | ' ' | ',' | '(' | '=' | ':')).map_or(0, |n| n + 1);
+            let start = before.rfind(['"', '\'', ' ', ',', '(', '=', ':']).map_or(0, |n| n + 1);
             let (text, root) = before.split_at_checked(start).unwrap_or((before, ""));
             out.push_str(text);
             match (after.strip_prefix("/_data"), self.volume(name).await) {
@@ -91,7 +91,7 @@ impl<U: Upstream> Scrubber<'_, U> {
                 (Some(after), None) => {
                     out.push_str(HIDDEN);
                     // Nor what lies below.
-                    let end = after.find(|c: char| matches!(c, '"' | '\'' | ' ' | ',' | ':')).unwrap_or(after.len());
+                    let end = after.find(['"', '\'', ' ', ',', ':']).unwrap_or(after.len());
                     rest = after.get(end..).unwrap_or_default();
                 }
                 // A volume's parent appears where a path left it; any other path of this form is the client's own.

@@ -38,14 +38,56 @@ pub fn shown(info: Object, own: &OwnContainers, images: i64) -> Object {
                 | "ClusterAdvertise" => Treat::Empty,
                 "RegistryConfig" => Treat::Registries,
                 "Swarm" => Treat::Swarm,
-                "ID" | "Driver" | "DriverStatus" | "SystemStatus" | "Plugins" | "MemoryLimit" | "SwapLimit" | "KernelMemory"
-                | "KernelMemoryTCP" | "CpuCfsPeriod" | "CpuCfsQuota" | "CPUShares" | "CPUSet" | "PidsLimit"
-                | "IPv4Forwarding" | "BridgeNfIptables" | "BridgeNfIp6tables" | "Debug" | "OomKillDisable" | "SystemTime"
-                | "LoggingDriver" | "CgroupDriver" | "CgroupVersion" | "KernelVersion" | "OperatingSystem" | "OSVersion"
-                | "OSType" | "Architecture" | "IndexServerAddress" | "NCPU" | "MemTotal" | "DockerRootDir" | "Name"
-                | "ExperimentalBuild" | "ServerVersion" | "Runtimes" | "DefaultRuntime" | "LiveRestoreEnabled" | "Isolation"
-                | "InitBinary" | "ContainerdCommit" | "RuncCommit" | "InitCommit" | "SecurityOptions" | "ProductLicense"
-                | "DefaultAddressPools" | "FirewallBackend" | "CDISpecDirs" | "Containerd" | "Warnings" => Treat::Pass,
+                "ID"
+                | "Driver"
+                | "DriverStatus"
+                | "SystemStatus"
+                | "Plugins"
+                | "MemoryLimit"
+                | "SwapLimit"
+                | "KernelMemory"
+                | "KernelMemoryTCP"
+                | "CpuCfsPeriod"
+                | "CpuCfsQuota"
+                | "CPUShares"
+                | "CPUSet"
+                | "PidsLimit"
+                | "IPv4Forwarding"
+                | "BridgeNfIptables"
+                | "BridgeNfIp6tables"
+                | "Debug"
+                | "OomKillDisable"
+                | "SystemTime"
+                | "LoggingDriver"
+                | "CgroupDriver"
+                | "CgroupVersion"
+                | "KernelVersion"
+                | "OperatingSystem"
+                | "OSVersion"
+                | "OSType"
+                | "Architecture"
+                | "IndexServerAddress"
+                | "NCPU"
+                | "MemTotal"
+                | "DockerRootDir"
+                | "Name"
+                | "ExperimentalBuild"
+                | "ServerVersion"
+                | "Runtimes"
+                | "DefaultRuntime"
+                | "LiveRestoreEnabled"
+                | "Isolation"
+                | "InitBinary"
+                | "ContainerdCommit"
+                | "RuncCommit"
+                | "InitCommit"
+                | "SecurityOptions"
+                | "ProductLicense"
+                | "DefaultAddressPools"
+                | "FirewallBackend"
+                | "CDISpecDirs"
+                | "Containerd"
+                | "Warnings" => Treat::Pass,
                 // What is not known may tell anything.
                 _ => Treat::Hide,
             };
@@ -93,7 +135,9 @@ fn without_credentials(value: Value) -> Value {
             None => text,
         }),
         Value::Array(items) => Value::Array(items.into_iter().map(without_credentials).collect()),
-        Value::Object(members) => Value::Object(members.into_iter().map(|(k, v)| (k, without_credentials(v))).collect()),
+        Value::Object(members) => {
+            Value::Object(members.into_iter().map(|(k, v)| (k, without_credentials(v))).collect())
+        }
         other => other,
     }
 }

@@ -29,8 +29,14 @@ impl Asked {
         let text = scan::text(label)?;
         let Ok(Value::Object(mut document)) = json::parse(text.as_bytes()) else { return None };
         let [binds, mounts, restart] = ["Binds", "Mounts", "Restart"].map(|key| document.remove(key));
-        let of_binds = binds.iter().filter_map(Value::as_array).flatten().filter_map(Value::as_str).filter_map(Point::of_bind);
-        let of_mounts = mounts.iter().filter_map(Value::as_array).flatten().filter_map(Value::as_object).filter_map(Point::of_mount);
+        let of_binds =
+            binds.iter().filter_map(Value::as_array).flatten().filter_map(Value::as_str).filter_map(Point::of_bind);
+        let of_mounts = mounts
+            .iter()
+            .filter_map(Value::as_array)
+            .flatten()
+            .filter_map(Value::as_object)
+            .filter_map(Point::of_mount);
         let points = of_binds.chain(of_mounts).collect();
         Some(Self { binds, mounts, restart, points })
     }
@@ -183,7 +189,11 @@ mod tests {
                 r#"{"Binds":["/x:/y"],"RestartPolicy":{"Name":"no"}}"#,
                 r#"{"Binds":["/x:/y"],"RestartPolicy":{"Name":"no"},"Mounts":[{"Type":"bind"}]}"#,
             ),
-            (r#"{"Mounts":[{"Type":"bind"}]}"#, r#"{"Binds":null,"Mounts":[{},{}]}"#, r#"{"Binds":null,"Mounts":[{"Type":"bind"}]}"#),
+            (
+                r#"{"Mounts":[{"Type":"bind"}]}"#,
+                r#"{"Binds":null,"Mounts":[{},{}]}"#,
+                r#"{"Binds":null,"Mounts":[{"Type":"bind"}]}"#,
+            ),
             ("{}", r#"{"Binds":null,"Mounts":[]}"#, r#"{"Binds":null,"Mounts":[]}"#),
         ] {
             let mut out = Vec::new();

@@ -358,13 +358,8 @@ mod tests {
     #[test]
     fn members_are_found_whatever_their_strings_hold() {
         let all = keys(r#"{"a":"}\"{,","b":[1,{"c":"]"}],"d\\":-1.5e3 , "e" : null,"f":{}}"#);
-        let expected = [
-            ("a", r#""}\"{,""#),
-            ("b", r#"[1,{"c":"]"}]"#),
-            ("d\\\\", "-1.5e3"),
-            ("e", "null"),
-            ("f", "{}"),
-        ];
+        let expected =
+            [("a", r#""}\"{,""#), ("b", r#"[1,{"c":"]"}]"#), ("d\\\\", "-1.5e3"), ("e", "null"), ("f", "{}")];
         assert_eq!(all, expected.map(|(k, v)| (k.to_owned(), v.to_owned())));
         assert!(keys("{}").is_empty());
         assert!(keys(" { } ").is_empty());
@@ -372,7 +367,9 @@ mod tests {
 
     #[test]
     fn what_cannot_be_followed_is_an_error() {
-        for text in ["", "[", "{", r#"{"a"}"#, r#"{"a":}"#, r#"{"a":1"#, r#"{"a":"x}"#, r#"{"a":1 "b":2}"#, "{1:2}", "null"] {
+        for text in
+            ["", "[", "{", r#"{"a"}"#, r#"{"a":}"#, r#"{"a":1"#, r#"{"a":"x}"#, r#"{"a":1 "b":2}"#, "{1:2}", "null"]
+        {
             assert!(members(text.as_bytes()).any(|m| m.is_err()), "{text}");
         }
     }

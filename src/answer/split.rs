@@ -236,8 +236,16 @@ mod tests {
             (Parts::Items, "[{\"a\":\"]\"},{},3]\n", &["[", "{\"a\":\"]\"}", "{}", "3", "]"]),
             (Parts::Items, "[]", &["[", "]"]),
             (Parts::Items, "null\n", &["null"]),
-            (VOLUMES, "{\"Volumes\":[{\"x\":[1]},2],\"W\":[1]}\n", &["{", "Volumes:", "[", "{\"x\":[1]}", "2", "]", "W:", "[1]", "}"]),
-            (VOLUMES, "{\"Volumes\":{\"n\":1,\"Items\":[[1]]}}", &["{", "Volumes:", "{", "n:", "1", "Items:", "[", "[1]", "]", "}", "}"]),
+            (
+                VOLUMES,
+                "{\"Volumes\":[{\"x\":[1]},2],\"W\":[1]}\n",
+                &["{", "Volumes:", "[", "{\"x\":[1]}", "2", "]", "W:", "[1]", "}"],
+            ),
+            (
+                VOLUMES,
+                "{\"Volumes\":{\"n\":1,\"Items\":[[1]]}}",
+                &["{", "Volumes:", "{", "n:", "1", "Items:", "[", "[1]", "]", "}", "}"],
+            ),
             (VOLUMES, "{\"Volumes\":null,\"W\":null}", &["{", "Volumes:", "null", "W:", "null", "}"]),
             (Parts::Documents, "{\"a\":1}\n\x1e{\"b\":\"}\"}\n", &["{\"a\":1}", "{\"b\":\"}\"}"]),
             (Parts::Documents, "", &[]),
@@ -258,7 +266,22 @@ mod tests {
 
     #[test]
     fn what_is_cut_or_malformed_is_an_error() {
-        for text in ["", "[", "[1", "[1,", "[1,]", "[1 2]", "{]", "[1]x", "[}", "{\"a\"}", "{\"a\":}", "{,}", "[1][2]", "[{\"a\":1]"] {
+        for text in [
+            "",
+            "[",
+            "[1",
+            "[1,",
+            "[1,]",
+            "[1 2]",
+            "{]",
+            "[1]x",
+            "[}",
+            "{\"a\"}",
+            "{\"a\":}",
+            "{,}",
+            "[1][2]",
+            "[{\"a\":1]",
+        ] {
             assert!(all(Parts::Items, &[text.as_bytes()]).is_err(), "{text}");
             assert!(all(VOLUMES, &[text.as_bytes()]).is_err(), "{text}");
         }

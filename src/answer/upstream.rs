@@ -176,7 +176,8 @@ where
     let mut whole = Vec::new();
     let mut first = None;
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|e| Refusal::Engine { message: format!("the engine's answer was cut off: {}", e.into()) })?;
+        let frame =
+            frame.map_err(|e| Refusal::Engine { message: format!("the engine's answer was cut off: {}", e.into()) })?;
         let Ok(piece) = frame.into_data() else { continue };
         if whole.len() + first.as_ref().map_or(0, Bytes::len) + piece.len() > most {
             return Err(Refusal::Engine { message: "the engine's answer is too large".to_owned() });
@@ -209,7 +210,8 @@ async fn each_part(
     let mut body = response.into_body();
     let mut splitter = Splitter::new(parts);
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|e| Refusal::Engine { message: format!("the engine's answer was cut off: {}", e.into()) })?;
+        let frame =
+            frame.map_err(|e| Refusal::Engine { message: format!("the engine's answer was cut off: {}", e.into()) })?;
         let Some(piece) = frame.data_ref() else { continue };
         let mut input = &piece[..];
         while let Some(token) = splitter.next(&mut input).map_err(broken)? {

@@ -12,8 +12,17 @@ use crate::body::BodyError;
 use crate::judge::Agent;
 use std::rc::Rc;
 
-const ENTERED: &[&str] =
-    &["Images", "Containers", "Volumes", "BuildCache", "ImageUsage", "ContainerUsage", "VolumeUsage", "BuildCacheUsage", "Items"];
+const ENTERED: &[&str] = &[
+    "Images",
+    "Containers",
+    "Volumes",
+    "BuildCache",
+    "ImageUsage",
+    "ContainerUsage",
+    "VolumeUsage",
+    "BuildCacheUsage",
+    "Items",
+];
 
 /// Edits disk usage.
 pub struct Usage<U> {
@@ -209,7 +218,9 @@ impl<U: Upstream> Writer<U> {
             _ => self.sums.size,
         };
         let Sums { active, reclaimable, shown, .. } = self.sums;
-        for (key, n) in [("ActiveCount", active), ("Reclaimable", reclaimable), ("TotalCount", shown), ("TotalSize", size)] {
+        for (key, n) in
+            [("ActiveCount", active), ("Reclaimable", reclaimable), ("TotalCount", shown), ("TotalSize", size)]
+        {
             if n != 0 {
                 self.inner.write(out);
                 self.inner.written();
