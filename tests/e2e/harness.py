@@ -473,6 +473,7 @@ class Conn:
         self.socket.settimeout(timeout)
         self.socket.connect(str(path))
         self.buffer = b""
+        self.deadline = None
 
     def send(self, data):
         self.socket.sendall(data)
@@ -494,6 +495,8 @@ class Conn:
         self.close()
 
     def _more(self):
+        if self.deadline and time.monotonic() > self.deadline:
+            raise TimeoutError("the answer did not end in time")
         data = self.socket.recv(65536)
         self.buffer += data
         return bool(data)
@@ -587,6 +590,7 @@ def request_bytes(method, path, body=None, headers=None, host="docker"):
 def raw(socket, method, path, body=None, headers=None, timeout=20.0):
     """One request on a connection of its own, the whole answer."""
     with Conn(socket, timeout) as conn:
+        conn.deadline = time.monotonic() + timeout
         conn.request(method, path, body, headers)
         return conn.answer(head_only=method == "HEAD")
 
