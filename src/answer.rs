@@ -70,7 +70,7 @@ where
         }
         View::Container | View::Image | View::ImageHistory | View::Network | View::Volume | View::Info => {
             let (head, document) = whole(response).await?;
-            let shown = self::document(view, &agent, &*upstream, &document).await?;
+            let shown = self::document(view, &agent, &*upstream, document.trim_ascii()).await?;
             Ok(Response::from_parts(head, Body::full(shown)))
         }
     }

@@ -170,6 +170,10 @@ impl Splitter {
                 }
                 (b'}' | b']' | b',' | b':', _) => return Err(Broken("a value is missing")),
                 (b'{' | b'[', Expect::Value | Expect::ValueOrClose) if self.goes_into() => {
+                    let root = if matches!(self.parts, Parts::Items) { b'[' } else { b'{' };
+                    if self.open.is_empty() && byte != root {
+                        return Err(Broken("it has another form"));
+                    }
                     *input = rest;
                     self.enter = false;
                     self.open.push(byte);
