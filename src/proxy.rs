@@ -142,9 +142,6 @@ fn well_formed(head: &Parts) -> Result<(), Refusal> {
     if head.uri.scheme().is_some() || head.uri.authority().is_some() || head.method == Method::CONNECT {
         return Err(Refusal::malformed("the request's target is not a path"));
     }
-    if head.headers.contains_key(header::CONTENT_LENGTH) && head.headers.contains_key(header::TRANSFER_ENCODING) {
-        return Err(Refusal::malformed("the request has a `Content-Length` and a `Transfer-Encoding`"));
-    }
     for kind in head.headers.get_all(header::CONTENT_TYPE) {
         // The engine takes parameters from such bodies, before those of the query.
         let kind = kind.as_bytes().trim_ascii_start().to_ascii_lowercase();
@@ -284,7 +281,8 @@ fn websocket(from: &HeaderMap, to: &mut HeaderMap) -> Result<(), Refusal> {
 /// The head of the answer to a client whose connection leaves HTTP. One that did not ask for an upgrade gets the old
 /// form: a `200` without length behind which the stream begins.
 fn tunnel_head(status: StatusCode, response: &Response<Incoming>) -> Vec<u8> {
-    let reason = response.extensions().get::<ReasonPhrase>().map_or(&b"UPGRADED"[..], ReasonPhrase::as_bytes);
+    let reason =
+        response.extensions().get::<ReasonPhrase>().map_or(&b"Switching Protocols"[..], ReasonPhrase::as_bytes);
     let mut out = Vec::with_capacity(512);
     let mut line = |name: &[u8], value: &[u8]| {
         out.extend_from_slice(name);

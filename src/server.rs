@@ -137,6 +137,7 @@ async fn connection(stream: UnixStream, guard: Rc<Guard>, closing: Rc<Notify>) {
     let mut http = http1::Builder::new()
         .half_close(true)
         .title_case_headers(true)
+        .max_header_size(HEAD_LIMIT)
         .max_buf_size(HEAD_LIMIT)
         .serve_connection(Hand(Rc::clone(&wire)), handler);
     let end = {

@@ -1,0 +1,330 @@
+//! Connections that leave HTTP.
+
+use super::fake::{EXEC, Message, OWN, Peer, guarded, json, run};
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::Duration;
+use tokio::io::AsyncWriteExt;
+
+const ATTACH: &str = "POST /v1.41/containers/own/attach?stream=1&stdin=1&stdout=1 HTTP/1.1\r\nHost: d\r\n";
+const UPGRADE: &str = "Connection: Upgrade\r\nUpgrade: tcp\r\nContent-Length: 0\r\n\r\n";
+const TAKEN: &str = "HTTP/1.1 101 UPGRADED\r\nContent-Type: application/vnd.docker.multiplexed-stream\r\nConnection: Upgrade\r\nUpgrade: tcp\r\nApi-Version: 1.41\r\nX-Secret: no\r\n\r\n";
+
+/// Answers 101 after a while and echoes what comes behind it, in capitals; then says goodbye.
+async fn echo(request: Message, mut peer: Peer) -> Option<Peer> {
+    if request.head.contains("/_ping") {
+        return super::fake::fine(request, peer).await;
+    }
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    // A direct engine loses what comes before its 101.
+    assert!(peer.is_silent().await, "bytes behind the head before the 101");
+    peer.send(TAKEN).await;
+    loop {
+        if peer.ahead.is_empty()
+            && tokio::io::AsyncReadExt::read_buf(&mut peer.stream, &mut peer.ahead).await.unwrap_or(0) == 0
+        {
+            break;
+        }
+        let loud = std::mem::take(&mut peer.ahead).to_ascii_uppercase();
+        if peer.stream.write_all(&loud).await.is_err() {
+            break;
+        }
+    }
+    drop(peer.stream.write_all(b"bye").await);
+    None
+}
+
+#[test]
+fn an_upgraded_attach_is_a_stream_both_ways_with_half_close() {
+    run(async || {
+        let setup = guarded(echo).await;
+        let mut client = setup.client().await;
+        client.send(format!("{ATTACH}{UPGRADE}")).await;
+        let head = client.until("\r\n\r\n").await.unwrap();
+        assert!(head.starts_with("HTTP/1.1 101 UPGRADED\r\n"), "{head}");
+        assert!(
+            head.contains("Connection: Upgrade\r\n")
+                && head.contains("Upgrade: tcp\r\n")
+                && head.contains("Api-Version: 1.41\r\n"),
+            "{head}"
+        );
+        assert!(
+            head.contains("Content-Type: application/vnd.docker.multiplexed-stream\r\n") && !head.contains("X-Secret"),
+            "{head}"
+        );
+        client.send("hello").await;
+        assert_eq!(client.exactly(5).await, b"HELLO");
+        client.send("there").await;
+        client.stream.shutdown().await.unwrap();
+        assert_eq!(client.rest().await, b"THEREbye");
+        let seen = setup.fake().seen.borrow();
+        assert_eq!(
+            seen[0].first_line(),
+            format!("POST /v1.41/containers/{OWN}/attach?stream=1&stdin=1&stdout=1 HTTP/1.1")
+        );
+        assert_eq!(seen[0].header("upgrade"), Some("tcp"));
+    });
+}
+
+#[test]
+fn without_an_upgrade_the_old_form_is_spoken() {
+    run(async || {
+        let setup = guarded(echo).await;
+        let mut client = setup.client().await;
+        client.send(format!("{ATTACH}Content-Length: 0\r\n\r\n")).await;
+        let head = client.until("\r\n\r\n").await.unwrap();
+        assert!(head.starts_with("HTTP/1.1 200 OK\r\nContent-Type: application/vnd.docker.raw-stream\r\n"), "{head}");
+        assert!(
+            !head.contains("multiplexed") && !head.contains("Content-Length") && !head.contains("Upgrade"),
+            "{head}"
+        );
+        client.send("hello").await;
+        client.stream.shutdown().await.unwrap();
+        assert_eq!(client.rest().await, b"HELLObye");
+        assert_eq!(setup.fake().seen.borrow()[0].header("upgrade"), Some("tcp"));
+    });
+}
+
+#[test]
+fn early_input_comes_behind_the_answer() {
+    run(async || {
+        let setup = guarded(echo).await;
+        for behind in [UPGRADE, "\r\n"] {
+            let mut client = setup.client().await;
+            client.send(format!("{ATTACH}{behind}early ")).await;
+            client.until("\r\n\r\n").await.unwrap();
+            client.send("late").await;
+            client.stream.shutdown().await.unwrap();
+            assert_eq!(client.rest().await, b"EARLY LATEbye");
+        }
+    });
+}
+
+#[test]
+fn the_last_of_several_requests_may_leave_http() {
+    run(async || {
+        let setup = guarded(echo).await;
+        let ping = "GET /_ping HTTP/1.1\r\nHost: d\r\n\r\n";
+        let mut client = setup.client().await;
+        client.send(ping).await;
+        assert_eq!(client.message().await.unwrap().body, "OK");
+        client.send(format!("{ping}{ATTACH}{UPGRADE}x")).await;
+        assert_eq!(client.message().await.unwrap().body, "OK");
+        client.until("\r\n\r\n").await.unwrap();
+        client.stream.shutdown().await.unwrap();
+        assert_eq!(client.rest().await, b"Xbye");
+    });
+}
+
+#[test]
+fn an_exec_starts_with_its_document_however_it_is_framed() {
+    run(async || {
+        let setup = guarded(echo).await;
+        let body = r#"{"Detach":false,"Tty":true}"#;
+        for framed in [
+            format!("Content-Length: {}\r\n\r\n{body}", body.len()),
+            format!("Transfer-Encoding: chunked\r\n\r\n{:x}\r\n{body}\r\n0\r\n\r\n", body.len()),
+        ] {
+            let mut client = setup.client().await;
+            client
+                .send(format!(
+                    "POST /exec/{EXEC}/start HTTP/1.1\r\nHost: d\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n{framed}in"
+                ))
+                .await;
+            client.until("\r\n\r\n").await.unwrap();
+            client.stream.shutdown().await.unwrap();
+            assert_eq!(client.rest().await, b"INbye");
+        }
+        for request in setup.fake().seen.borrow().iter() {
+            assert!(request.body.contains(r#""Tty":true"#), "{}", request.body);
+            assert_eq!(request.header("content-type"), Some("application/json"));
+        }
+    });
+}
+
+#[test]
+fn a_detached_exec_is_an_ordinary_request_and_nothing_rides_behind_it() {
+    run(async || {
+        let setup = guarded(async |request: Message, mut peer: Peer| {
+            assert_eq!(request.header("upgrade"), None);
+            peer.send(json("200 OK", "")).await;
+            Some(peer)
+        })
+        .await;
+        let mut client = setup.client().await;
+        let body = r#"{"Detach":true}"#;
+        client.send(format!("POST /exec/{EXEC}/start HTTP/1.1\r\nHost: d\r\nConnection: Upgrade\r\nUpgrade: tcp\r\nContent-Length: {}\r\n\r\n{body}GET /secrets/x HTTP/1.1\r\nHost: d\r\n\r\nGET /nothing HTTP/1.1\r\nHost: d\r\n\r\n", body.len())).await;
+        assert_eq!(client.message().await.unwrap().status(), "200");
+        // What comes behind it is judged as the next requests.
+        assert_eq!(client.message().await.unwrap().status(), "503");
+        assert_eq!(client.message().await.unwrap().status(), "403");
+        assert_eq!(setup.seen(), [format!("POST /exec/{EXEC}/start HTTP/1.1")]);
+    });
+}
+
+#[test]
+fn what_is_not_a_101_is_an_ordinary_answer_and_is_never_joined() {
+    run(async || {
+        for answer in [
+            json("409 Conflict", r#"{"message":"container is not running"}"#),
+            json("200 OK", r#"{"message":"nonsense"}"#),
+            "HTTP/1.1 200 OK\r\nContent-Type: application/vnd.docker.raw-stream\r\n\r\n".to_owned(),
+        ] {
+            let raw = answer.contains("raw-stream");
+            let setup = guarded(move |_, mut peer: Peer| {
+                let answer = answer.clone();
+                async move {
+                    peer.send(answer).await;
+                    if raw {
+                        return None;
+                    }
+                    Some(peer)
+                }
+            })
+            .await;
+            let mut client = setup.client().await;
+            client.send(format!("{ATTACH}{UPGRADE}")).await;
+            let status = client.until("\r\n\r\n").await.unwrap();
+            assert!(!status.contains("101"), "{status}");
+            drop(client.stream.write_all(b"GET /nothing HTTP/1.1\r\nHost: d\r\n\r\n").await);
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            assert_eq!(setup.seen().len(), 1, "{:?}", setup.seen());
+        }
+    });
+}
+
+#[test]
+fn a_refused_attach_is_a_plain_answer_and_the_connection_goes_on() {
+    run(async || {
+        let setup = guarded(async |request: Message, mut peer: Peer| {
+            if request.head.contains("foreign") {
+                peer.send(json("404 Not Found", r#"{"message":"No such container: foreign"}"#)).await;
+                return Some(peer);
+            }
+            super::fake::fine(request, peer).await
+        })
+        .await;
+        let mut client = setup.client().await;
+        client.send(format!("{}{UPGRADE}", ATTACH.replace("own", "foreign"))).await;
+        let answer = client.message().await.unwrap();
+        assert_eq!(answer.status(), "404");
+        assert_eq!(answer.body.trim(), r#"{"message":"No such container: foreign"}"#);
+        client.send("GET /_ping HTTP/1.1\r\nHost: d\r\n\r\n").await;
+        assert_eq!(client.message().await.unwrap().body, "OK");
+    });
+}
+
+#[test]
+fn when_the_engine_ends_the_client_is_told_though_it_never_ends_its_own_side() {
+    run(async || {
+        let setup = guarded(async |_, mut peer: Peer| {
+            peer.send(format!("{TAKEN}last words")).await;
+            None
+        })
+        .await;
+        let mut client = setup.client().await;
+        client.send(format!("{ATTACH}{UPGRADE}unread input")).await;
+        client.until("\r\n\r\n").await.unwrap();
+        assert_eq!(client.rest().await, b"last words");
+        assert!(setup.fake().open.get() <= 1);
+    });
+}
+
+#[test]
+fn what_a_killed_client_had_sent_arrives_and_then_the_engines_side_closes() {
+    run(async || {
+        let heard = Rc::new(RefCell::new(Vec::new()));
+        let told = Rc::clone(&heard);
+        let setup = guarded(move |_, mut peer: Peer| {
+            let told = Rc::clone(&told);
+            async move {
+                peer.send(TAKEN).await;
+                tokio::time::sleep(Duration::from_millis(300)).await;
+                // Never says a word: only the closing of the other side can end it.
+                let all = peer.rest().await;
+                told.borrow_mut().extend_from_slice(&all);
+                None
+            }
+        })
+        .await;
+        let mut client = setup.client().await;
+        client.send(format!("{ATTACH}{UPGRADE}")).await;
+        client.until("\r\n\r\n").await.unwrap();
+        client.send(vec![b'x'; 100_000]).await;
+        drop(client);
+        tokio::time::sleep(Duration::from_millis(1000)).await;
+        assert_eq!(heard.borrow().len(), 100_000);
+        assert!(setup.fake().open.get() <= 1);
+    });
+}
+
+#[test]
+fn a_client_that_ends_its_side_and_then_vanishes_leaks_nothing() {
+    run(async || {
+        let setup = guarded(async |_, mut peer: Peer| {
+            peer.send(TAKEN).await;
+            let closed = crate::fake::hung_up(&peer.stream);
+            tokio::time::timeout(Duration::from_secs(5), closed).await.expect("the engine's side stays open");
+            None
+        })
+        .await;
+        let mut client = setup.client().await;
+        client.send(format!("{ATTACH}{UPGRADE}")).await;
+        client.until("\r\n\r\n").await.unwrap();
+        client.stream.shutdown().await.unwrap();
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        assert_eq!(setup.fake().open.get(), 2);
+        drop(client);
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        assert!(setup.fake().open.get() <= 1);
+    });
+}
+
+#[test]
+fn much_goes_both_ways_at_once_unchanged() {
+    run(async || {
+        let setup = guarded(echo).await;
+        let mut client = setup.client().await;
+        client.send(format!("{ATTACH}{UPGRADE}")).await;
+        client.until("\r\n\r\n").await.unwrap();
+        let sent: Vec<u8> = (0..3_000_000_u32).map(|n| b'a' + u8::try_from(n % 23).unwrap()).collect();
+        let expected = [sent.to_ascii_uppercase(), b"bye".to_vec()].concat();
+        let (mut read, mut write) = client.stream.split();
+        let mut got = Vec::new();
+        let sending = async {
+            write.write_all(&sent).await.unwrap();
+            write.shutdown().await.unwrap();
+        };
+        let ((), result) = tokio::join!(sending, tokio::io::AsyncReadExt::read_to_end(&mut read, &mut got));
+        result.unwrap();
+        assert!(got == expected, "{} bytes", got.len());
+    });
+}
+
+#[test]
+fn a_websocket_is_joined_with_its_own_handshake() {
+    run(async || {
+        let setup = guarded(async |request: Message, mut peer: Peer| {
+            assert_eq!(request.header("upgrade"), Some("websocket"));
+            assert_eq!(request.header("sec-websocket-key"), Some("dGhlIHNhbXBsZSBub25jZQ=="));
+            assert_eq!(request.header("sec-websocket-extensions"), None);
+            peer.send("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n").await;
+            let heard = peer.exactly(3).await;
+            peer.send(heard).await;
+            None
+        })
+        .await;
+        let mut client = setup.client().await;
+        client.send("GET /containers/own/attach/ws?stream=1 HTTP/1.1\r\nHost: d\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Extensions: permessage-deflate\r\n\r\n").await;
+        let head = client.until("\r\n\r\n").await.unwrap();
+        assert!(
+            head.starts_with("HTTP/1.1 101 Switching Protocols\r\n") && head.contains("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="),
+            "{head}"
+        );
+        client.send("abc").await;
+        assert_eq!(client.rest().await, b"abc");
+        let mut client = setup.client().await;
+        client.send("GET /containers/own/attach/ws?stream=1 HTTP/1.1\r\nHost: d\r\n\r\n").await;
+        assert_eq!(client.message().await.unwrap().status(), "400");
+    });
+}

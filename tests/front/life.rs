@@ -1,0 +1,154 @@
+//! Clients that go away, and the end of the server.
+
+use super::fake::{Message, Peer, fine, guard_alone, guarded, run};
+use std::time::Duration;
+
+async fn follow(_: Message, mut peer: Peer) -> Option<Peer> {
+    peer.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nline\r\n").await;
+    peer.rest().await;
+    None
+}
+
+#[test]
+fn when_a_client_goes_away_the_engines_side_goes_away() {
+    run(async || {
+        let setup = guarded(follow).await;
+        let mut clients = Vec::new();
+        for _ in 0..5 {
+            let mut client = setup.client().await;
+            client.send("GET /containers/own/logs?follow=1&stdout=1 HTTP/1.1\r\nHost: d\r\n\r\n").await;
+            client.until("line").await.unwrap();
+            clients.push(client);
+        }
+        tokio::time::sleep(Duration::from_millis(700)).await;
+        assert!(setup.fake().open.get() >= 5);
+        drop(clients);
+        // One may be kept for the next request: the one on which the container was looked up.
+        tokio::time::sleep(Duration::from_millis(700)).await;
+        assert!(setup.fake().open.get() <= 1, "{} open", setup.fake().open.get());
+    });
+}
+
+#[test]
+fn when_a_client_goes_away_before_the_answer_begins_the_engines_side_goes_away() {
+    run(async || {
+        let setup = guarded(async |_, mut peer: Peer| {
+            peer.rest().await;
+            None
+        })
+        .await;
+        let mut client = setup.client().await;
+        client.send("POST /containers/own/wait HTTP/1.1\r\nHost: d\r\n\r\n").await;
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let open = setup.fake().open.get();
+        drop(client);
+        tokio::time::sleep(Duration::from_millis(1500)).await;
+        assert!(setup.fake().open.get() < open);
+    });
+}
+
+#[test]
+fn a_client_that_only_ends_its_own_side_is_answered() {
+    run(async || {
+        let setup = guarded(async |_, mut peer: Peer| {
+            peer.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nline\r\n").await;
+            tokio::time::sleep(Duration::from_millis(1500)).await;
+            peer.send("4\r\nlast\r\n0\r\n\r\n").await;
+            Some(peer)
+        })
+        .await;
+        let mut client = setup.client().await;
+        client.send("GET /containers/own/logs?follow=1&stdout=1 HTTP/1.1\r\nHost: d\r\n\r\n").await;
+        tokio::io::AsyncWriteExt::shutdown(&mut client.stream).await.unwrap();
+        let before = cpu();
+        let all = String::from_utf8(client.rest().await).unwrap();
+        assert!(all.contains("line") && all.ends_with("4\r\nlast\r\n0\r\n\r\n"), "{all}");
+        assert!(cpu() - before < Duration::from_millis(300), "waiting was busy");
+    });
+}
+
+fn cpu() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(u64::try_from(time.tv_sec).unwrap(), u32::try_from(time.tv_nsec).unwrap())
+}
+
+#[test]
+fn a_client_that_breaks_off_its_upload_breaks_it_off_at_the_engine() {
+    run(async || {
+        let ended = std::rc::Rc::new(std::cell::RefCell::new(String::new()));
+        let told = std::rc::Rc::clone(&ended);
+        let setup = guarded(move |_, mut peer: Peer| {
+            let told = std::rc::Rc::clone(&told);
+            async move {
+                *told.borrow_mut() = String::from_utf8(peer.rest().await).unwrap();
+                None
+            }
+        })
+        .await;
+        let mut client = setup.client().await;
+        client.send("PUT /containers/own/archive?path=/ HTTP/1.1\r\nHost: d\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n").await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        drop(client);
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        assert!(ended.borrow().contains("first") && !ended.borrow().contains("0\r\n\r\n"), "{:?}", ended.borrow());
+    });
+}
+
+#[test]
+fn at_the_end_running_requests_are_answered_and_followed_streams_are_cut() {
+    run(async || {
+        let mut setup = guard_alone(Duration::from_millis(800)).await;
+        setup.start(async |request: Message, mut peer: Peer| {
+            if request.head.contains("logs") {
+                return follow(request, peer).await;
+            }
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            peer.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nOK").await;
+            Some(peer)
+        });
+        let (mut idle, mut slow, mut stream) = (setup.client().await, setup.client().await, setup.client().await);
+        slow.send("GET /_ping HTTP/1.1\r\nHost: d\r\n\r\n").await;
+        stream.send("GET /containers/own/logs?follow=1&stdout=1 HTTP/1.1\r\nHost: d\r\n\r\n").await;
+        stream.until("line").await.unwrap();
+        setup.stop.take().unwrap().send(()).unwrap();
+        let begun = std::time::Instant::now();
+        assert!(idle.rest().await.is_empty());
+        assert!(begun.elapsed() < Duration::from_millis(200));
+        assert_eq!(slow.message().await.unwrap().body, "OK");
+        assert_eq!(String::from_utf8(stream.rest().await).unwrap(), "\r\n");
+        assert!(begun.elapsed() > Duration::from_millis(600));
+        (&mut setup.server).await.unwrap().unwrap();
+        assert!(tokio::net::UnixStream::connect(&setup.socket).await.is_err());
+    });
+}
+
+#[test]
+fn an_idle_server_ends_at_once() {
+    run(async || {
+        let mut setup = guarded(fine).await;
+        let mut client = setup.client().await;
+        client.send("GET /_ping HTTP/1.1\r\nHost: d\r\n\r\n").await;
+        client.message().await.unwrap();
+        let begun = std::time::Instant::now();
+        setup.stop.take().unwrap().send(()).unwrap();
+        (&mut setup.server).await.unwrap().unwrap();
+        assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    });
+}
+
+#[test]
+fn many_connections_at_once_are_served() {
+    run(async || {
+        let setup = guarded(fine).await;
+        let mut clients = Vec::new();
+        for _ in 0..300 {
+            clients.push(setup.client().await);
+        }
+        for client in &mut clients {
+            client.send("GET /_ping HTTP/1.1\r\nHost: d\r\n\r\n").await;
+        }
+        for client in &mut clients {
+            assert_eq!(client.message().await.unwrap().body, "OK");
+        }
+    });
+}
