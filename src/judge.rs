@@ -10,6 +10,8 @@ pub mod images;
 pub mod labels;
 pub mod networks;
 pub mod system;
+#[cfg(test)]
+pub mod testing;
 pub mod volumes;
 
 use crate::json::Value;

@@ -1,16 +1,21 @@
 //! The `World` of production: facts asked of the engine and of the host's file system, and the little that is
 //! remembered between requests. Nothing remembered matters: forgetting it costs a look-up, or makes an image shared.
 
+use crate::body::Body;
 use crate::engine::Engine;
-use crate::json::{Object, Value};
+use crate::json::{self, Object, Value};
 use crate::judge::Agent;
 use crate::owner::{OWNER_LABEL, Owner};
 use crate::place::{self, Place};
 use crate::query::{Filters, Param, Query};
+use crate::reference::Reference;
 use crate::refusal::Refusal;
+use crate::registry;
 use crate::route::percent_encode;
 use crate::world::{Container, Id, Image, Network, PathFact, Sockets, Volume, World};
-use hyper::{Method, StatusCode};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use hyper::{Method, Request, StatusCode};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use std::cell::RefCell;
@@ -133,6 +138,32 @@ pub fn message(answer: &Value) -> String {
     answer.at(&["message"]).and_then(Value::as_str).unwrap_or("no message").to_owned()
 }
 
+/// Reads a stream of JSON lines to its end; the error that the last of them tells of, if any.
+async fn last_error(mut body: Incoming) -> Result<Option<String>, Refusal> {
+    /// A line is cut here; progress is much shorter.
+    const LINE: usize = 64 << 10;
+    let cut = |e: hyper::Error| Refusal::Engine { message: format!("the engine's answer was cut short: {e}") };
+    let (mut line, mut last) = (Vec::new(), None);
+    let mut read = |line: &mut Vec<u8>| {
+        if let Ok(document) = json::parse(line.trim_ascii()) {
+            let text = document.at(&["error"]).or_else(|| document.at(&["message"])).and_then(Value::as_str);
+            last = text.map(str::to_owned).or(last.take());
+        }
+        line.clear();
+    };
+    while let Some(frame) = body.frame().await {
+        for byte in frame.map_err(cut)?.into_data().unwrap_or_default() {
+            if byte == b'\n' {
+                read(&mut line);
+            } else if line.len() < LINE {
+                line.push(byte);
+            }
+        }
+    }
+    read(&mut line);
+    Ok(last)
+}
+
 fn encoded(reference: &str) -> String {
     let mut out = String::new();
     percent_encode(reference, "/:@", &mut out);
@@ -142,6 +173,11 @@ fn encoded(reference: &str) -> String {
 fn labels(value: Option<&Value>) -> BTreeMap<String, String> {
     let members = value.and_then(Value::as_object).into_iter().flat_map(Object::iter);
     members.filter_map(|(key, value)| Some((key.to_owned(), value.as_str()?.to_owned()))).collect()
+}
+
+fn strings(value: Option<&Value>) -> Vec<String> {
+    let items = value.and_then(Value::as_array).unwrap_or_default();
+    items.iter().filter_map(Value::as_str).map(str::to_owned).collect()
 }
 
 fn text(value: &Value, path: &[&str]) -> String {
@@ -190,15 +226,47 @@ impl World for Lookup {
                 .flat_map(Object::iter)
                 .map(|(path, _)| path.to_owned())
                 .collect(),
-            on_build: config("OnBuild")
-                .and_then(Value::as_array)
-                .unwrap_or_default()
-                .iter()
-                .filter_map(Value::as_str)
-                .map(str::to_owned)
-                .collect(),
+            on_build: strings(config("OnBuild")),
+            env: strings(config("Env")),
+            platform: format!("{}/{}", text(&found, &["Os"]), text(&found, &["Architecture"])),
             id,
         }))
+    }
+
+    async fn pull(&self, reference: &Reference, platform: Option<&str>, credentials: Option<&str>) -> Result<(), Refusal> {
+        let known = self.image(&reference.to_string()).await?.is_some();
+        let mut query = Query::of([
+            ("fromImage", Param::Text(reference.full_name())),
+            ("tag", Param::Text(reference.digest().or(reference.tag()).unwrap_or("latest").to_owned())),
+        ]);
+        if let Some(platform) = platform {
+            query.set("platform", Param::Text(platform.to_owned()));
+        }
+        let mut request = Request::new(Body::Empty);
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = format!("/images/create?{}", query.encode())
+            .try_into()
+            .map_err(|_| Refusal::malformed(format!("`{reference}` cannot be pulled")))?;
+        if let Some(auth) = credentials.and_then(|config| registry::auth(config, reference))
+            && let Ok(auth) = auth.try_into()
+        {
+            request.headers_mut().insert("x-registry-auth", auth);
+        }
+        let response = self.engine.send(request).await?;
+        let status = response.status();
+        if let Some(error) = last_error(response.into_body()).await? {
+            return Err(Refusal::absent(error));
+        }
+        if !status.is_success() {
+            return Err(Refusal::absent(format!("pulling {reference} failed: the engine answered {status}")));
+        }
+        if !known
+            && let Some(image) = self.image(&reference.to_string()).await?
+            && !image.labels.contains_key(OWNER_LABEL)
+        {
+            self.memory.brought(image.id);
+        }
+        Ok(())
     }
 
     async fn network(&self, reference: &str) -> Result<Option<Network>, Refusal> {

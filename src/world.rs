@@ -2,6 +2,7 @@
 //! case file in tests.
 
 use crate::owner::{OWNER_LABEL, Owner, Standing};
+use crate::reference::Reference;
 use crate::refusal::Refusal;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -52,6 +53,10 @@ pub struct Image {
     pub volumes: Vec<String>,
     /// Its `ONBUILD` triggers.
     pub on_build: Vec<String>,
+    /// Its environment, as `NAME=value`.
+    pub env: Vec<String>,
+    /// Its operating system and architecture, such as `linux/amd64`.
+    pub platform: String,
 }
 
 /// A network.
@@ -94,6 +99,8 @@ pub trait World {
     async fn container(&self, reference: &str) -> Result<Option<Container>, Refusal>;
     /// An image by reference or ID.
     async fn image(&self, reference: &str) -> Result<Option<Image>, Refusal>;
+    /// Has the engine pull an image for a build, with what the build's `X-Registry-Config` says of its registry.
+    async fn pull(&self, reference: &Reference, platform: Option<&str>, credentials: Option<&str>) -> Result<(), Refusal>;
     /// A network by ID, name or unique ID prefix.
     async fn network(&self, reference: &str) -> Result<Option<Network>, Refusal>;
     /// A volume by name.

@@ -7,7 +7,7 @@ use crate::refusal::Refusal;
 use std::collections::BTreeMap;
 
 /// Labels by which sockguard and ECS tell agents apart; a client may not set them.
-const RESERVED: &[&str] = &[LABEL_PREFIX, "com.amazonaws.ecs."];
+pub const RESERVED: &[&str] = &[LABEL_PREFIX, "com.amazonaws.ecs."];
 
 /// May a client not set this label?
 pub fn reserved(key: &str) -> bool {
