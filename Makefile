@@ -1,0 +1,46 @@
+# make run     guard the local Docker Engine with the default policy (make run ARGS="-allow-bind $PWD" for more)
+# make test    all tests, with engines of their own
+# make check   formatting and lints
+# make bench   speed and memory beside the direct socket and a plain relay
+
+SHELL := /bin/bash
+export PATH := $(HOME)/.cargo/bin:$(PATH)
+
+# The end-to-end tests start engines, for which they have to be root.
+AS_ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo -n -E env "PATH=$$PATH")
+
+# Where the guarded socket is made: in a directory that nobody else can write to.
+ifeq ($(shell id -u),0)
+SOCKGUARD_FILENAME ?= /run/sockguard/sockguard.sock
+else
+SOCKGUARD_FILENAME ?= $(or $(XDG_RUNTIME_DIR),$(HOME))/sockguard/sockguard.sock
+endif
+export SOCKGUARD_FILENAME
+
+.PHONY: run test check bench
+.NOTPARALLEL:
+
+run:
+	@.ci/prepare rust
+	@cargo build --release --quiet --package sockguard
+	@engine=$$(.ci/prepare engine) || exit 3; \
+	mkdir -p "$$(dirname "$$SOCKGUARD_FILENAME")"; \
+	exec target/release/sockguard -upstream-socket "$$engine" \
+		$${SUDO_UID:+-uid "$$SUDO_UID"} $${SUDO_GID:+-gid "$$SUDO_GID"} $(ARGS)
+
+test:
+	@.ci/prepare rust
+	@.ci/prepare tests
+	cargo test --locked
+	cargo build --locked --release --package sockguard
+	$(AS_ROOT) target/venv/bin/pytest -q tests/e2e
+
+check:
+	@.ci/prepare rust
+	cargo fmt --all --check
+	cargo clippy --locked --all-targets -- -D warnings
+
+bench:
+	@.ci/prepare rust
+	cargo build --locked --release --workspace
+	cargo run --locked --release --package sockguard-bench
