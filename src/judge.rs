@@ -73,8 +73,9 @@ pub fn body_kind(route: &Route) -> BodyKind {
         | Route::Exec(_)
         | Route::Images(_)
         | Route::Networks(_)
-        | Route::Volumes(_)
-        | Route::Lacking(_) => BodyKind::Empty,
+        | Route::Volumes(_) => BodyKind::Empty,
+        // Never read: these are answered without it.
+        Route::Lacking(_) => BodyKind::Stream,
     }
 }
 

@@ -233,7 +233,12 @@ impl World for Lookup {
         }))
     }
 
-    async fn pull(&self, reference: &Reference, platform: Option<&str>, credentials: Option<&str>) -> Result<(), Refusal> {
+    async fn pull(
+        &self,
+        reference: &Reference,
+        platform: Option<&str>,
+        credentials: Option<&str>,
+    ) -> Result<(), Refusal> {
         let known = self.image(&reference.to_string()).await?.is_some();
         let mut query = Query::of([
             ("fromImage", Param::Text(reference.full_name())),

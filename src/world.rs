@@ -100,7 +100,12 @@ pub trait World {
     /// An image by reference or ID.
     async fn image(&self, reference: &str) -> Result<Option<Image>, Refusal>;
     /// Has the engine pull an image for a build, with what the build's `X-Registry-Config` says of its registry.
-    async fn pull(&self, reference: &Reference, platform: Option<&str>, credentials: Option<&str>) -> Result<(), Refusal>;
+    async fn pull(
+        &self,
+        reference: &Reference,
+        platform: Option<&str>,
+        credentials: Option<&str>,
+    ) -> Result<(), Refusal>;
     /// A network by ID, name or unique ID prefix.
     async fn network(&self, reference: &str) -> Result<Option<Network>, Refusal>;
     /// A volume by name.
