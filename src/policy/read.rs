@@ -74,6 +74,28 @@ const OTHER_CAPABILITIES: [&str; 28] = [
     "WAKE_ALARM",
 ];
 
+/// Docker's commands that are not operations of their own.
+const COMMANDS: [(&str, &str); 18] = [
+    ("start", "run"),
+    ("stop", "run"),
+    ("restart", "run"),
+    ("kill", "run"),
+    ("pause", "run"),
+    ("wait", "run"),
+    ("rename", "run"),
+    ("update", "run"),
+    ("list", "read"),
+    ("ls", "read"),
+    ("ps", "read"),
+    ("inspect", "read"),
+    ("stats", "read"),
+    ("cp", "copy"),
+    ("rm", "remove"),
+    ("prune", "remove"),
+    ("df", "disk-usage"),
+    ("login", "auth"),
+];
+
 /// Networks that no policy can grant.
 const NEVER: [&str; 8] =
     ["0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/4", "::/128", "::1/128", "fe80::/10", "ff00::/8"];
@@ -607,10 +629,13 @@ impl<'t> Section<'_, 't> {
             words.iter().find(|(word, _)| *word == text).map(|(_, meaning)| *meaning).ok_or_else(|| {
                 let names = words.iter().map(|(word, _)| *word);
                 let known = format!("known: {}", names.clone().collect::<Vec<_>>().join(", "));
-                let hint = match nearest(text, names) {
-                    Some(near) => format!("did you mean `{near}`? {known}"),
-                    None => known,
-                };
+                let command = COMMANDS.iter().find(|(command, _)| *command == text).map(|(_, word)| *word);
+                let hint =
+                    match (nearest(text, names.clone()), command.filter(|word| names.clone().any(|n| n == *word))) {
+                        (Some(near), _) => format!("did you mean `{near}`? {known}"),
+                        (None, Some(word)) => format!("it is part of `{word}`; {known}"),
+                        (None, None) => known,
+                    };
                 (format!("unknown operation `{}`", text.escape_debug()), hint)
             })
         })

@@ -1,0 +1,271 @@
+//! The command line by the rules of Go's `flag` package, and what is made of it. Nothing here touches an engine.
+
+use sockguard::cli::flags::{self, Words};
+use sockguard::cli::{self, Command, Surroundings};
+use std::collections::BTreeMap;
+
+fn words(line: &[&str]) -> Vec<String> {
+    line.iter().map(ToString::to_string).collect()
+}
+
+/// What Go's `flag.Parse` makes of these lines, with two differences: a word that is left over is an error here (the
+/// original dropped it silently, and with it all flags behind it), and the error's text goes on with a hint.
+#[test]
+fn flags_are_read_as_go_reads_them() {
+    let cases: &[(&[&str], Result<&[(&str, &str)], &str>)] = &[
+        (&[], Ok(&[])),
+        (&["-filename", "x"], Ok(&[("filename", "x")])),
+        (&["-filename=x"], Ok(&[("filename", "x")])),
+        (&["--filename", "x"], Ok(&[("filename", "x")])),
+        (&["--filename=x"], Ok(&[("filename", "x")])),
+        (&["-filename="], Ok(&[("filename", "")])),
+        (&["-filename", ""], Ok(&[("filename", "")])),
+        (&["-filename==x"], Ok(&[("filename", "=x")])),
+        (&["-filename=a=b"], Ok(&[("filename", "a=b")])),
+        (&["-filename", "-debug"], Ok(&[("filename", "-debug")])),
+        (&["-filename", "--"], Ok(&[("filename", "--")])),
+        (&["-filename", "-"], Ok(&[("filename", "-")])),
+        (&["-filename", "a", "-filename", "b"], Ok(&[("filename", "b")])),
+        (&["-uid", "-1"], Ok(&[("uid", "-1")])),
+        (&["-debug"], Ok(&[("debug", "true")])),
+        (&["--debug"], Ok(&[("debug", "true")])),
+        (&["-debug=true"], Ok(&[("debug", "true")])),
+        (&["-debug=T"], Ok(&[("debug", "T")])),
+        (&["-debug=0"], Ok(&[("debug", "0")])),
+        (&["-debug", "-filename", "x"], Ok(&[("debug", "true"), ("filename", "x")])),
+        (&["-debug", "--"], Ok(&[("debug", "true")])),
+        (&["--"], Ok(&[])),
+        (&["-allow-bind", "/a,/b:ro"], Ok(&[("allow-bind", "/a,/b:ro")])),
+        (&["-debug", "false"], Err("unexpected word `false`")),
+        (&["-debug", "x", "-filename", "y"], Err("unexpected word `x`")),
+        (&["--", "x"], Err("unexpected word `x`")),
+        (&["-debug", "-"], Err("unexpected word `-`")),
+        (&["-debug="], Err("-debug: `` is no boolean")),
+        (&["-debug=yes"], Err("-debug: `yes` is no boolean")),
+        (&["-debug=tRUE"], Err("-debug: `tRUE` is no boolean")),
+        (&["-filename"], Err("flag needs an argument: -filename")),
+        (&["---filename", "x"], Err("bad flag syntax: ---filename")),
+        (&["-=x"], Err("bad flag syntax: -=x")),
+        (&["--=x"], Err("bad flag syntax: --=x")),
+        (&["-Filename", "x"], Err("flag provided but not defined: -Filename (did you mean -filename?)")),
+        (&["-file", "x"], Err("flag provided but not defined: -file")),
+        (&["-debug=1", "-nonsense"], Err("flag provided but not defined: -nonsense")),
+        (&["-f=x"], Err("flag provided but not defined: -f")),
+    ];
+    for (line, expected) in cases {
+        match (flags::parse(&words(line)), expected) {
+            (Ok(Words::Flags(given)), Ok(pairs)) => {
+                let wanted: BTreeMap<&str, String> = pairs.iter().map(|(k, v)| (*k, v.to_string())).collect();
+                assert_eq!(given, wanted, "{line:?}");
+            }
+            (Err(text), Err(start)) => assert!(text.starts_with(start), "{line:?}: {text}"),
+            (found, expected) => panic!("{line:?}: {found:?}, expected {expected:?}"),
+        }
+    }
+}
+
+#[test]
+fn every_flag_has_a_variable_and_the_flag_wins() {
+    for flag in flags::FLAGS {
+        let value = match flag.takes {
+            flags::Takes::Switch => "false",
+            flags::Takes::Value(_) => "from the environment",
+        };
+        let wanted = format!("SOCKGUARD_{}", flag.name.to_uppercase().replace('-', "_"));
+        let environment = |name: &str| (name == wanted).then(|| value.to_owned());
+        let mut given = flags::Given::new();
+        flags::from_environment(&mut given, environment).expect("it is well-formed");
+        assert_eq!(given.get(flag.name).map(String::as_str), Some(value), "{}", flag.name);
+        let mut given = flags::Given::from([(flag.name, "from the flag".to_owned())]);
+        flags::from_environment(&mut given, environment).expect("it is well-formed");
+        assert_eq!(given.get(flag.name).map(String::as_str), Some("from the flag"), "{}", flag.name);
+    }
+    let mut given = flags::Given::new();
+    flags::from_environment(&mut given, |name| (name == "SOCKGUARD_USER").then(String::new))
+        .expect("an empty one is none");
+    assert!(given.is_empty());
+    let odd = |name: &str| (name == "SOCKGUARD_DEBUG").then(|| "maybe".to_owned());
+    assert_eq!(
+        flags::from_environment(&mut given, odd),
+        Err("SOCKGUARD_DEBUG: `maybe` is no boolean: expected true or false".to_owned())
+    );
+}
+
+#[test]
+fn commands_come_first_and_serve_is_implied() {
+    let command = |line: &[&str]| cli::command(line.iter().map(Into::into), |_| None);
+    assert!(matches!(command(&[]), Ok(Command::Serve(_))));
+    assert!(matches!(command(&["-debug"]), Ok(Command::Serve(_))));
+    assert!(matches!(command(&["serve", "-debug"]), Ok(Command::Serve(_))));
+    assert!(matches!(command(&["check"]), Ok(Command::Check(_))));
+    assert!(matches!(command(&["health", "--filename=x"]), Ok(Command::Health(_))));
+    for line in [&["-help"][..], &["-h"], &["--help"], &["help"], &["check", "--help"]] {
+        assert!(matches!(command(line), Ok(Command::Help)), "{line:?}");
+    }
+    assert!(matches!(command(&["--version"]), Ok(Command::Version)));
+    for (line, text) in [
+        (&["helth"][..], "unknown command `helth` (did you mean `health`?): there are serve, check and health"),
+        (&["-debug", "serve"], "unexpected word `serve` after the flags"),
+    ] {
+        let failure = command(line).expect_err("it is wrong");
+        assert_eq!(failure.status(), 2);
+        assert!(failure.lines().concat().contains(text), "{failure:?}");
+    }
+}
+
+fn settings(line: &[&str]) -> Result<cli::Settings, Vec<String>> {
+    let Ok(Command::Serve(given)) = cli::command(line.iter().map(Into::into), |_| None) else {
+        panic!("{line:?} is a command line");
+    };
+    let around = Surroundings { pid: 7, docker_host: None, terminal: false };
+    cli::settings(&given, &around).map_err(|failure| {
+        assert_eq!(failure.status(), 2);
+        failure.lines()
+    })
+}
+
+#[test]
+fn defaults_are_the_originals() {
+    let found = settings(&[]).expect("it is fine");
+    assert_eq!(found.filename.to_str(), Some("sockguard.sock"));
+    assert_eq!((found.permissions.mode, found.permissions.uid, found.permissions.gid), (0o600, None, None));
+    assert_eq!(found.upstream.to_str(), Some("/var/run/docker.sock"));
+    assert_eq!(found.agent.owner.as_str(), "sockguard-pid-7");
+    assert_eq!(found.agent.policy.name, "ci-agent");
+    assert!(found.agent.policy.bind.roots.is_empty());
+    assert!(found.socket.is_absolute());
+    assert_eq!(found.socket_on_host, found.socket);
+}
+
+#[test]
+fn flags_refine_the_policy() {
+    let found = settings(&[
+        "-policy",
+        "original",
+        "-allow-bind",
+        "/srv/a,/srv/b:ro",
+        "-allow-host-mode-networking",
+        "-cgroup-parent",
+        "/ci",
+        "-user",
+        "1000:1000",
+        "-docker-link",
+        "proxy:www",
+        "-unverified-binds",
+        "-owner-label",
+        "me",
+        "-mode",
+        "0660",
+        "-uid",
+        "12",
+        "-gid",
+        "0",
+        "-socket-on-host",
+        "/run/x.sock",
+    ])
+    .expect("it is fine");
+    let policy = found.agent.policy;
+    let roots: Vec<_> =
+        policy.bind.roots.iter().map(|root| format!("{} {:?}", root.path.display(), root.access)).collect();
+    assert_eq!(roots, ["/srv/a Rw", "/srv/b Ro"]);
+    assert!(policy.container.host_network && policy.bind.unverified_binds);
+    assert_eq!(policy.container.cgroup_parent.as_deref(), Some("/ci"));
+    assert_eq!(policy.container.user.as_deref(), Some("1000:1000"));
+    assert_eq!(policy.container.link.as_deref(), Some("proxy:www"));
+    assert_eq!((found.permissions.mode, found.permissions.uid, found.permissions.gid), (0o660, Some(12), Some(0)));
+    assert_eq!(found.socket_on_host.to_str(), Some("/run/x.sock"));
+    let found = settings(&["-container-join-network", "proxy", "-container-join-network-alias", "www"]).expect("fine");
+    assert_eq!(found.agent.policy.network.join_container.as_deref(), Some("proxy"));
+    assert_eq!(found.agent.policy.network.join_alias.as_deref(), Some("www"));
+}
+
+#[test]
+fn wrong_settings_are_refused_with_their_reason() {
+    for (line, text) in [
+        (
+            &["-mode", "600"][..],
+            "-mode: `600` is not within 0 and 0777 (an octal number starts with a 0: did you mean 0600?)",
+        ),
+        (&["-mode", "u=rw"], "-mode: `u=rw` is no integer: expected a number such as 0600"),
+        (&["-mode", "01777"], "-mode: `01777` is not within 0 and 0777"),
+        (&["-mode", "-1"], "-mode: `-1` is not within 0 and 0777"),
+        (&["-uid", "root"], "-uid: `root` is no numeric ID (-1: that of the process)"),
+        (&["-gid", "-2"], "-gid: `-2` is no numeric ID (-1: that of the process)"),
+        (&["-uid", "4294967295"], "-uid: `4294967295` is no numeric ID (-1: that of the process)"),
+        (&["-owner-label", "a b"], "-owner-label: `a b` is no owner"),
+        (
+            &["-policy", "ci-agnet"],
+            "ci-agnet: no such file, and no policy of that name (did you mean `ci-agent`? there are: ci-agent, original, read-only)",
+        ),
+        (&["-policy", "/"], "/: not a regular file"),
+        (&["-allow-bind", "builds"], "-allow-bind: `builds` is not an absolute path"),
+        (&["-allow-bind", "/srv/../etc"], "-allow-bind: `/srv/../etc` is not an absolute path"),
+        (
+            &["-allow-bind", "/srv/"],
+            "-allow-bind: `/srv/` is not an absolute path without `.`, `..`, `//` or a trailing slash: did you mean /srv?",
+        ),
+        (&["-allow-bind", "/srv,"], "-allow-bind: `` is not an absolute path"),
+        (&["-allow-bind", "/srv:rx"], "-allow-bind: `/srv:rx`: expected `:ro` or `:rw` after the path"),
+        (&["-allow-bind", "/"], "-allow-bind: `/` is the whole host"),
+        (
+            &["-allow-bind", "/var/run", "-upstream-socket", "/var/run/docker.sock"],
+            "bind root /var/run: the engine's socket /var/run/docker.sock lies below it",
+        ),
+        (
+            &["-upstream-socket", "tcp://1.2.3.4:2375"],
+            "-upstream-socket: `tcp://1.2.3.4:2375` is no Unix socket: expected a path",
+        ),
+        (
+            &["-upstream-socket", "./sockguard.sock"],
+            "-upstream-socket: `./sockguard.sock` is the guarded socket itself",
+        ),
+        (
+            &["-filename", "/var/run/docker.sock"],
+            "-upstream-socket is needed: the guarded socket takes the engine's usual place",
+        ),
+        (&["-filename", "/"], "-filename: `/` is no path of a file"),
+        (
+            &["-docker-link", "a", "-container-join-network", "b"],
+            "-docker-link and -container-join-network exclude each other",
+        ),
+        (&["-container-join-network-alias", "x"], "-container-join-network-alias needs -container-join-network"),
+        (&["-docker-link", "a:b:c"], "-docker-link: `a:b:c` is not CONTAINER or CONTAINER:ALIAS"),
+        (&["-container-join-network", "../x"], "-container-join-network: `../x` is no name of a container"),
+        (&["-cgroup-parent", "/ci/../x"], "-cgroup-parent: `/ci/../x` is no cgroup"),
+        (&["-socket-on-host", "x.sock"], "-socket-on-host: `x.sock` is not an absolute path"),
+        (&["-log-format", "yaml"], "-log-format: `yaml` is none of text, json and auto"),
+    ] {
+        let lines = settings(line).expect_err("it is wrong");
+        assert!(lines.iter().any(|found| found.contains(text)), "{line:?}: {lines:#?}");
+    }
+    let many = settings(&["-mode", "x", "-uid", "x", "-owner-label", " "]).expect_err("all of it is wrong");
+    assert_eq!(many.len(), 3, "{many:?}");
+}
+
+#[test]
+fn the_engine_is_found_through_docker_host_but_never_in_the_guarded_socket() {
+    // Where the usual socket exists, it is taken first.
+    if std::path::Path::new(cli::USUAL_UPSTREAM).exists() {
+        return;
+    }
+    let upstream = |docker_host: &str, filename: &str| {
+        let given = flags::Given::from([("filename", filename.to_owned())]);
+        let around = Surroundings { pid: 7, docker_host: Some(docker_host.to_owned()), terminal: false };
+        cli::settings(&given, &around).expect("it is fine").upstream
+    };
+    assert_eq!(upstream("unix:///tmp/other.sock", "x").to_str(), Some("/tmp/other.sock"));
+    assert_eq!(upstream("unix:///tmp/x.sock", "/tmp/x.sock").to_str(), Some(cli::USUAL_UPSTREAM));
+    assert_eq!(upstream("unix:///tmp/../tmp/x.sock", "/tmp/x.sock").to_str(), Some(cli::USUAL_UPSTREAM));
+    assert_eq!(upstream("tcp://1.2.3.4:2375", "x").to_str(), Some(cli::USUAL_UPSTREAM));
+}
+
+#[test]
+fn the_help_has_every_flag_and_fits_a_terminal() {
+    let help = cli::help();
+    for flag in flags::FLAGS {
+        assert!(help.contains(&format!("  -{}", flag.name)), "{}", flag.name);
+    }
+    for line in help.lines() {
+        assert!(line.chars().count() <= 120, "{line}");
+    }
+}
