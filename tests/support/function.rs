@@ -1,0 +1,273 @@
+//! A case as a function call: the same calls as the proxy's, with the case's world.
+
+use super::case::{Body, Case, Forward, Group, Outcome};
+use super::facts::{Facts, PathIs, find_network};
+use hyper::Method;
+use sockguard::cli::{Settings, Surroundings, flags};
+use sockguard::json::{self, Object, Value};
+use sockguard::judge::{self, Agent, Ask, BodyKind};
+use sockguard::owner::{OWNER_LABEL, Owner};
+use sockguard::permit::{Action, Payload, Permit, RegistryAuth, Step};
+use sockguard::refusal::Refusal;
+use sockguard::world::{Container, Id, Image, Network, PathFact, Sockets, Volume, World};
+use sockguard::{query, route};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+
+/// Where the guarded socket is, as the engine's host sees it.
+pub const GUARDED: &str = "/run/guarded.sock";
+
+/// Runs a case.
+pub fn run(case: &Case) -> Result<Outcome, String> {
+    let policies = tempfile::tempdir().map_err(|e| e.to_string())?;
+    let settings = settings(&case.group, policies.path())?;
+    let world = CaseWorld { facts: &case.facts, host: &case.host, owner: &settings.agent.owner };
+    let outcome = match now(decide(case, &settings.agent, &world)) {
+        Ok(permit) => rendered(case, permit, &settings.agent, &world)?,
+        Err(refusal) => refused(&refusal, &settings.agent),
+    };
+    Ok(outcome.map(&|text| case.facts.contract(text)))
+}
+
+fn refused(refusal: &Refusal, agent: &Agent) -> Outcome {
+    let message = refusal.message(&agent.policy.name);
+    Outcome { refuse: Some((refusal.status().as_u16(), refusal.code().to_owned(), message)), ..Outcome::default() }
+}
+
+/// What the command line of the case's guard makes of it.
+pub fn settings(group: &Group, directory: &Path) -> Result<Settings, String> {
+    let words = command_line(group, directory);
+    let flags::Words::Flags(given) = flags::parse(&words)? else { return Err("the flags are no settings".to_owned()) };
+    let around = Surroundings { pid: 1, docker_host: None, terminal: false };
+    sockguard::cli::settings(&given, &around).map_err(|failure| failure.lines().join("\n"))
+}
+
+/// The command line of the case's guard, but for its sockets.
+pub fn command_line(group: &Group, directory: &Path) -> Vec<String> {
+    let policy = if group.policy.contains('\n') {
+        let file = directory.join("inline.toml");
+        std::fs::write(&file, &group.policy).unwrap();
+        file.to_string_lossy().into_owned()
+    } else if group.policy.ends_with(".toml") {
+        super::case::root().join("policies").join(&group.policy).to_string_lossy().into_owned()
+    } else {
+        group.policy.clone()
+    };
+    let mut words: Vec<String> = ["-owner-label", &group.owner, "-policy", &policy, "-socket-on-host", GUARDED].map(str::to_owned).to_vec();
+    words.extend(group.flags.iter().cloned());
+    words
+}
+
+/// Judges a request without parameters and body.
+pub fn judge(method: &Method, path: &str, agent: &Agent, facts: &Facts) -> Result<Permit, Refusal> {
+    let world = CaseWorld { facts, host: &BTreeMap::new(), owner: &agent.owner };
+    let target = route::parse(method, path)?;
+    let ask = Ask { route: target.route, version: target.version, query: query::Query::default(), body: None };
+    now(judge::judge(ask, agent, &world))
+}
+
+/// The result of a future that waits for nothing.
+fn now<T>(future: impl Future<Output = T>) -> T {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(value) => value,
+        Poll::Pending => panic!("a judgement waits for something"),
+    }
+}
+
+async fn decide(case: &Case, agent: &Agent, world: &CaseWorld<'_>) -> Result<Permit, Refusal> {
+    let request = &case.request;
+    let method = Method::from_bytes(request.method.as_bytes()).map_err(|e| Refusal::malformed(e.to_string()))?;
+    let (path, query) = request.target.split_once('?').map_or((request.target.as_str(), None), |(p, q)| (p, Some(q)));
+    let target = route::parse(&method, path)?;
+    let query = query::parse(&target.route, query)?;
+    let bytes = request.body.as_deref().unwrap_or_default().trim_ascii();
+    let body = match judge::body_kind(&target.route) {
+        BodyKind::Empty if matches!(bytes, b"" | b"null" | b"{}") => None,
+        BodyKind::Empty => return Err(Refusal::malformed("this endpoint takes no body")),
+        BodyKind::Json if bytes.is_empty() => None,
+        BodyKind::Json => Some(json::parse(bytes).map_err(|e| {
+            Refusal::malformed(format!("the body is not the JSON that can be read in one way: {e}"))
+        })?),
+        BodyKind::Stream => None,
+    };
+    judge::judge(Ask { route: target.route, version: target.version, query, body }, agent, world).await
+}
+
+/// What the engine would receive.
+fn rendered(case: &Case, permit: Permit, agent: &Agent, world: &CaseWorld<'_>) -> Result<Outcome, String> {
+    let mut out = Outcome::default();
+    let mut let_go = Vec::new();
+    for step in permit.before {
+        match step {
+            Step::CreateVolume { name, options, labels } => {
+                let map = |pairs: Vec<(String, String)>| -> Value {
+                    Value::Object(pairs.into_iter().map(|(k, v)| (k, Value::from(v))).collect::<Object>())
+                };
+                let body = Value::from([
+                    ("Name", Value::from(name)),
+                    ("Driver", Value::from("local")),
+                    ("DriverOpts", map(options)),
+                    ("Labels", map(labels)),
+                ]);
+                out.forward.push(own("POST", "/volumes/create", "", Body::Json(body)));
+            }
+            Step::MakeDirectory { root, below } => out.makes.push(root.join(below).to_string_lossy().into_owned()),
+            Step::ShareBinds => {}
+            Step::HoldBinds { container, binds } => {
+                let others = world.facts.containers.iter().filter(|other| {
+                    other.running && other.writes && other.id != container.as_str() && other.labels.get(OWNER_LABEL).is_some_and(|o| *o == case.group.owner)
+                });
+                for other in others {
+                    out.forward.push(own("POST", &format!("/containers/{}/pause", other.id), "", Body::None));
+                    let_go.push(own("POST", &format!("/containers/{}/unpause", other.id), "", Body::None));
+                }
+                for (root, below) in binds {
+                    let why = match now(world.path(&root, &below)) {
+                        PathFact::Fine => continue,
+                        PathFact::Link => "a part of it below the root is a symbolic link",
+                        PathFact::Missing => "it does not exist",
+                        PathFact::Unseen => "sockguard cannot see it",
+                    };
+                    let path = root.join(below).to_string_lossy().into_owned();
+                    let refusal = Refusal::not_allowed("the bind source", &Value::from(path), "bind.roots").hint(why);
+                    out.refuse = refused(&refusal, agent).refuse;
+                    out.forward.append(&mut let_go);
+                    return Ok(out);
+                }
+            }
+            Step::Stop { container, query } => {
+                out.forward.push(own("POST", &format!("/containers/{container}/stop"), &query.encode(), Body::None));
+            }
+            Step::Leave { container, network } => {
+                let body = Value::from([("Container", Value::from(container)), ("Force", Value::Bool(true))]);
+                out.forward.push(own("POST", &format!("/networks/{network}/disconnect"), "", Body::Json(body)));
+            }
+            Step::Join { .. } | Step::Brought { .. } | Step::Exec { .. } => {}
+        }
+    }
+    match permit.action {
+        Action::Answer(status, body) => out.answer = Some((status.as_u16(), body)),
+        Action::Send(request) => {
+            let version = request.version.map(|version| format!("/{version}")).unwrap_or_default();
+            let body = match request.payload {
+                Payload::Empty => Body::None,
+                Payload::Json(value) => Body::Json(value),
+                Payload::Stream | Payload::Context(_) | Payload::Archive(_) => {
+                    Body::Stream(String::from_utf8_lossy(case.request.body.as_deref().unwrap_or_default()).into_owned())
+                }
+            };
+            let credentials = match request.registry_auth {
+                RegistryAuth::None => None,
+                RegistryAuth::Auth => Some("X-Registry-Auth"),
+                RegistryAuth::Config => Some("X-Registry-Config"),
+            };
+            let headers = case.request.headers.iter().filter(|(name, _)| credentials.is_some_and(|c| name.eq_ignore_ascii_case(c)));
+            out.forward.push(Forward {
+                line: format!("{} {version}{}", request.method, request.path),
+                query: request.query.encode(),
+                headers: headers.cloned().collect(),
+                body,
+            });
+        }
+    }
+    for step in permit.after {
+        match step {
+            Step::Join { container, alias } => {
+                let mut endpoint = Object::new();
+                if let Some(alias) = alias {
+                    endpoint.set("Aliases", [alias].into_iter().collect::<Value>());
+                }
+                let body = Value::from([("Container", Value::from(container)), ("EndpointConfig", Value::Object(endpoint))]);
+                out.forward.push(own("POST", "/networks/{new}/connect", "", Body::Json(body)));
+            }
+            Step::Brought { .. } | Step::Exec { .. } => {}
+            Step::CreateVolume { .. } | Step::MakeDirectory { .. } | Step::ShareBinds | Step::HoldBinds { .. } | Step::Stop { .. } | Step::Leave { .. } => {
+                return Err("a step of before stands in after".to_owned());
+            }
+        }
+    }
+    out.forward.append(&mut let_go);
+    Ok(out)
+}
+
+/// A call of sockguard's own.
+fn own(method: &str, path: &str, query: &str, body: Body) -> Forward {
+    Forward { line: format!("{method} {path}"), query: query.to_owned(), headers: Vec::new(), body }
+}
+
+/// The world that a case describes.
+struct CaseWorld<'a> {
+    facts: &'a Facts,
+    host: &'a BTreeMap<String, PathIs>,
+    owner: &'a Owner,
+}
+
+impl World for CaseWorld<'_> {
+    async fn container(&self, reference: &str) -> Result<Option<Container>, Refusal> {
+        let found = self.facts.container(reference);
+        Ok(found.map(|c| Container { id: Id::new(&c.id), labels: c.labels.clone() }))
+    }
+
+    async fn image(&self, reference: &str) -> Result<Option<Image>, Refusal> {
+        Ok(self.facts.image(reference).map(|image| Image {
+            id: Id::new(&image.id),
+            labels: image.labels.clone(),
+            tagged: !image.names.is_empty(),
+            brought: image.brought,
+            volumes: image.volumes.clone(),
+            on_build: image.on_build.clone(),
+        }))
+    }
+
+    async fn network(&self, reference: &str) -> Result<Option<Network>, Refusal> {
+        let own = |n: &&super::facts::Network| n.labels.get(OWNER_LABEL).is_some_and(|o| o == self.owner.as_str());
+        let found = find_network(self.facts.networks.iter().filter(own), reference).or_else(|| self.facts.network(reference));
+        Ok(found.map(|n| Network { id: Id::new(&n.id), name: n.name.clone(), labels: n.labels.clone() }))
+    }
+
+    async fn volume(&self, name: &str) -> Result<Option<Volume>, Refusal> {
+        Ok(self.facts.volume(name).map(|v| Volume { name: v.name.clone(), labels: v.labels.clone() }))
+    }
+
+    async fn exec(&self, id: &str) -> Result<Option<Id>, Refusal> {
+        Ok(self.facts.exec(id).map(|exec| Id::new(&exec.container)))
+    }
+
+    async fn own_images(&self, owner: &Owner) -> Result<Vec<Id>, Refusal> {
+        let own = self.facts.images.iter().filter(|i| i.labels.get(OWNER_LABEL).is_some_and(|o| o == owner.as_str()));
+        Ok(own.map(|image| Id::new(&image.id)).collect())
+    }
+
+    async fn path(&self, root: &Path, below: &Path) -> PathFact {
+        let at = |path: PathBuf| self.host.get(path.to_string_lossy().trim_end_matches('/')).copied();
+        if at(root.to_owned()) == Some(PathIs::Unseen) {
+            return PathFact::Unseen;
+        }
+        if below.as_os_str().is_empty() {
+            return PathFact::Fine;
+        }
+        let mut place = root.to_owned();
+        for part in below.components() {
+            place.push(part);
+            if at(place.clone()) == Some(PathIs::Link) {
+                return PathFact::Link;
+            }
+        }
+        match at(place) {
+            Some(PathIs::Fine) => PathFact::Fine,
+            Some(PathIs::Link) => PathFact::Link,
+            Some(PathIs::Unseen) => PathFact::Unseen,
+            Some(PathIs::Missing) | None => PathFact::Missing,
+        }
+    }
+
+    async fn api_version(&self) -> Result<(u32, u32), Refusal> {
+        Ok(self.facts.api_version)
+    }
+
+    fn sockets(&self) -> Sockets {
+        Sockets { guarded: GUARDED.into(), engine: vec!["/var/run/docker.sock".into(), "/run/docker.sock".into()] }
+    }
+}
