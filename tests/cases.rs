@@ -7,8 +7,10 @@
 
 mod support;
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use support::case::{self, Case};
+use support::binary::Guard;
+use support::case::{self, Case, Group};
 use support::{function, routes};
 
 #[test]
@@ -17,6 +19,23 @@ fn every_case_holds_as_a_function_call() {
     let cases = picked(&mut failures);
     for case in cases.iter().filter(|case| !case.binary_only) {
         settle(case, function::run(case), true, &mut failures);
+    }
+    report(&failures, cases.len());
+}
+
+#[test]
+fn every_case_holds_through_the_binary() {
+    let mut failures = Vec::new();
+    let cases = picked(&mut failures);
+    let mut groups: BTreeMap<&Group, Vec<&Case>> = BTreeMap::new();
+    for case in &cases {
+        groups.entry(&case.group).or_default().push(case);
+    }
+    for (group, members) in groups {
+        match Guard::start(group, members[0]) {
+            Ok(guard) => members.iter().for_each(|case| settle(case, guard.run(case), false, &mut failures)),
+            Err(problem) => failures.push(format!("{}\n  {problem}", members[0].sentence)),
+        }
     }
     report(&failures, cases.len());
 }
