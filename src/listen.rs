@@ -81,10 +81,10 @@ pub fn listen(path: &Path, permissions: Permissions) -> Result<(UnixListener, So
         return Err(fail("it is no path of a file".to_owned()));
     };
     let parent = parent.canonicalize().map_err(|e| fail(missing_directory(parent, &e)))?;
-    check_directories(&parent, permissions.owner()).map_err(fail)?;
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let directory = rustix::fs::openat(CWD, &parent, flags, Mode::empty())
-        .map_err(|e| fail(format!("{}: {}", parent.display(), words(e))))?;
+        .map_err(|e| fail(missing_directory(&parent, &e.into())))?;
+    check_directories(&parent, permissions.owner()).map_err(fail)?;
     // Before anything is made, so that the usual mistakes leave no trace.
     state(&directory, name).map_err(fail)?;
 

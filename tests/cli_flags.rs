@@ -1,4 +1,5 @@
 //! The command line by the rules of Go's `flag` package, and what is made of it. Nothing here touches an engine.
+#![allow(clippy::expect_used, clippy::panic, reason = "tests")]
 
 use sockguard::cli::flags::{self, Words};
 use sockguard::cli::{self, Command, Surroundings};
@@ -12,7 +13,8 @@ fn words(line: &[&str]) -> Vec<String> {
 /// original dropped it silently, and with it all flags behind it), and the error's text goes on with a hint.
 #[test]
 fn flags_are_read_as_go_reads_them() {
-    let cases: &[(&[&str], Result<&[(&str, &str)], &str>)] = &[
+    type Expected = Result<&'static [(&'static str, &'static str)], &'static str>;
+    let cases: &[(&[&str], Expected)] = &[
         (&[], Ok(&[])),
         (&["-filename", "x"], Ok(&[("filename", "x")])),
         (&["-filename=x"], Ok(&[("filename", "x")])),

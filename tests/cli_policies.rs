@@ -1,5 +1,6 @@
 //! Policies that must not load, each with the exact text that says why beside it; and the ready ones, which must.
 //! `BLESS=1` writes the texts anew: read the diff.
+#![allow(clippy::expect_used, reason = "tests")]
 
 use sockguard::policy::{EMBEDDED, Policy};
 use std::path::Path;
