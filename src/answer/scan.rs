@@ -47,7 +47,7 @@ impl Extent {
             let rest = piece.get(at..)?;
             match self.state {
                 State::Text => {
-                    let n = rest.iter().position(|b| matches!(b, b'"' | b'\\'))?;
+                    let n = end_of_run(rest)?;
                     at += n + 1;
                     self.state = match (rest.get(n), self.depth) {
                         (Some(b'\\'), _) => State::Escape,
@@ -61,7 +61,7 @@ impl Extent {
                     self.state = State::Text;
                 }
                 State::Between => {
-                    let n = rest.iter().position(|b| matches!(b, b'"' | b'{' | b'}' | b'[' | b']'))?;
+                    let n = rest.iter().position(|b| STRUCTURE[usize::from(*b)])?;
                     at += n + 1;
                     match rest.get(n) {
                         Some(b'"') => self.state = State::Text,
@@ -94,6 +94,37 @@ impl Extent {
     pub fn in_scalar(&self) -> bool {
         self.state == State::Scalar
     }
+}
+
+/// What changes the depth or begins a string.
+const STRUCTURE: [bool; 256] = {
+    let mut table = [false; 256];
+    table[b'"' as usize] = true;
+    table[b'{' as usize] = true;
+    table[b'}' as usize] = true;
+    table[b'[' as usize] = true;
+    table[b']' as usize] = true;
+    table
+};
+
+/// Where the next quote or backslash is. Eight bytes are looked at in one step: most of an answer lies in strings.
+fn end_of_run(text: &[u8]) -> Option<usize> {
+    const ONES: u64 = u64::from_le_bytes([0x01; 8]);
+    const HIGH: u64 = u64::from_le_bytes([0x80; 8]);
+    const QUOTES: u64 = u64::from_le_bytes([b'"'; 8]);
+    const BACKSLASHES: u64 = u64::from_le_bytes([b'\\'; 8]);
+    // A byte that is zero has its high bit set in the result, and none before the first one has.
+    let zeros = |word: u64| word.wrapping_sub(ONES) & !word & HIGH;
+    let (words, rest) = text.as_chunks::<8>();
+    for (i, word) in words.iter().enumerate() {
+        let word = u64::from_le_bytes(*word);
+        let found = zeros(word ^ QUOTES) | zeros(word ^ BACKSLASHES);
+        if found != 0 {
+            return Some(i * 8 + (found.trailing_zeros() / 8) as usize);
+        }
+    }
+    let n = rest.iter().position(|b| matches!(b, b'"' | b'\\'))?;
+    Some(words.len() * 8 + n)
 }
 
 /// A member of an object.
