@@ -18,6 +18,7 @@
 #![expect(async_fn_in_trait, reason = "everything runs on one thread, so no future has to be Send")]
 
 pub mod answer;
+pub mod archive;
 pub mod audit;
 pub mod body;
 pub mod cli;

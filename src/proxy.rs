@@ -1,10 +1,12 @@
 //! What becomes of one request: the ten steps.
 
 use crate::answer;
+use crate::archive::{self, Passage};
 use crate::audit::Record;
 use crate::body::{self, Body};
 use crate::engine;
 use crate::json::{self, Value};
+use crate::judge::images::ArchiveForm;
 use crate::judge::{self, Ask, BodyKind};
 use crate::permit::{Action, Answer, Payload, Permit, RegistryAuth, Step};
 use crate::query;
@@ -94,8 +96,8 @@ async fn perform(
     route: Route,
     permit: Permit,
 ) -> Result<Outcome, Refusal> {
-    let Permit { before, action, after, answer, rewritten: _ } = permit;
-    let permitted = match action {
+    let Permit { before, action, mut after, answer, rewritten: _ } = permit;
+    let mut permitted = match action {
         Action::Answer(status, value) => return Ok(Outcome::Answer(json(status, &value))),
         Action::Send(request) => request,
     };
@@ -103,15 +105,31 @@ async fn perform(
         let request = upstream(&head, permitted, body)?;
         return hijack(guard, &head, &route, request).await;
     }
-    let request = upstream(&head, permitted, body)?;
+    let inspected = inspected(guard, &head, &mut permitted, body, &mut after).await?;
+    let mut request = upstream(&head, permitted, body)?;
+    let passage = inspected.and_then(|(payload, passage)| {
+        *request.body_mut() = payload;
+        passage
+    });
     let guard = Rc::clone(guard);
     let plain = before.is_empty() && after.is_empty();
     let exchange = async move {
         let held = steps::before(&guard.world, &before).await?;
-        let response = guard.world.engine.send(request).await?;
+        let response = guard.world.engine.send(request).await;
+        if let Some(passage) = &passage
+            && let Some(refusal) = passage.refusal()
+        {
+            // The engine was not given the end of the body; what it makes of that does not matter.
+            if let Some(rest) = passage.take_rest() {
+                body::drain(rest);
+            }
+            return Err(refusal);
+        }
+        let response = response?;
         drop(held);
         let response = if response.status().is_success() {
-            show(&guard, response, answer, after).await?
+            let names = passage.map(|passage| passage.names()).unwrap_or_default();
+            show(&guard, response, answer, after).await?.map(|body| archive::output::named(body, names))
         } else {
             failure(&guard, response).await
         };
@@ -174,6 +192,55 @@ async fn document(body: &mut Option<Incoming>) -> Result<Option<Value>, Refusal>
 
 // Making the request to the engine.
 
+/// The body of a request that is inspected on its way, and what is known of it then.
+async fn inspected(
+    guard: &Guard,
+    head: &Parts,
+    permitted: &mut crate::permit::Request,
+    body: &mut Option<Incoming>,
+    after: &mut Vec<Step>,
+) -> Result<Option<(Body, Option<Passage<Incoming>>)>, Refusal> {
+    let world = &guard.world;
+    match std::mem::replace(&mut permitted.payload, Payload::Empty) {
+        Payload::Context(rules) => {
+            let config = head.headers.get("x-registry-config").and_then(|value| value.to_str().ok());
+            let config = config.filter(|config| config.len() <= CREDENTIALS_LIMIT).map(str::to_owned);
+            permitted.payload = Payload::Context(rules.clone());
+            let agent = Rc::clone(&world.agent);
+            let passed = body.take().map(|body| archive::context(rules, config, agent, Rc::clone(world), body));
+            Ok(passed.map(|(body, passage)| (body, Some(passage))))
+        }
+        Payload::Archive(rules) => {
+            permitted.payload = Payload::Archive(rules.clone());
+            let Some(client) = body.take() else { return Ok(None) };
+            match rules.form {
+                ArchiveForm::FileSystem => {
+                    let (body, passage) = archive::limited(rules.max_bytes, client);
+                    Ok(Some((body, Some(passage))))
+                }
+                ArchiveForm::Images => {
+                    let (judged, rest) =
+                        archive::images::receive(rules.max_bytes, &world.agent, &**world, client).await;
+                    match judged {
+                        Ok(judged) => {
+                            after.extend(judged.after);
+                            Ok(Some((judged.body, None)))
+                        }
+                        Err(refusal) => {
+                            *body = Some(rest);
+                            Err(refusal)
+                        }
+                    }
+                }
+            }
+        }
+        payload @ (Payload::Empty | Payload::Json(_) | Payload::Stream) => {
+            permitted.payload = payload;
+            Ok(None)
+        }
+    }
+}
+
 /// Rebuilds a request from its permit. Of the client's headers only those that the permit names go along.
 fn upstream(
     head: &Parts,
@@ -195,14 +262,8 @@ fn upstream(
         Payload::Empty => (Body::Empty, None),
         Payload::Json(value) => (Body::full(value.to_string()), Some("application/json")),
         Payload::Stream => (body.take().map_or(Body::Empty, Body::Incoming), Some("application/x-tar")),
-        Payload::Context(rules) => {
-            let _ = rules;
-            (body.take().map_or(Body::Empty, Body::Incoming), Some("application/x-tar"))
-        }
-        Payload::Archive(rules) => {
-            let _ = rules;
-            (body.take().map_or(Body::Empty, Body::Incoming), Some("application/x-tar"))
-        }
+        // What is inspected on its way takes the place of this body.
+        Payload::Context(_) | Payload::Archive(_) => (Body::Empty, Some("application/x-tar")),
     };
     let mut request = Request::new(payload);
     *request.method_mut() = permitted.method;
@@ -336,7 +397,6 @@ async fn show(
         Answer::Pass | Answer::Hijack => finish(guard, response, after).await,
         // Nothing is done after a request whose answer is edited.
         Answer::View(view) => answer::view(view, &guard.world.agent, &guard.world.engine, response).await,
-        Answer::Named { names, from } => Ok(answer::named(&guard.world, names, from, response)),
         Answer::Created { warnings, image, volumes } => {
             let judged = answer::Judged { warnings: &warnings, image: &image, volumes: &volumes };
             let made = answer::created(&guard.world.agent, &guard.world.engine, response, judged).await;

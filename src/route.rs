@@ -282,7 +282,20 @@ fn system(verb: &str, segments: &[&str]) -> Option<System> {
     })
 }
 
+/// `docker inspect IMAGE` asks for a container, a network, a volume and more of the image's name: there is none. It goes
+/// on only at the engine's own words for an absent object.
+fn named_like_image(segments: &[&str], absent: impl Fn(&str) -> String) -> Result<(), Refusal> {
+    let text = percent_decode(&segments.join("/"), false)?;
+    if image_reference(&text).is_ok() && (segments.len() != 1 || name(&text).is_err()) {
+        return Err(Refusal::absent(absent(&text)));
+    }
+    Ok(())
+}
+
 fn containers(verb: &str, rest: &[&str]) -> Result<Option<Containers>, Refusal> {
+    if let ("GET", [reference @ .., "json"]) = (verb, rest) {
+        named_like_image(reference, |text| format!("No such container: {text}"))?;
+    }
     let by_name: fn(Name) -> Containers = match (verb, rest) {
         ("GET", ["json"]) => return Ok(Some(Containers::List)),
         ("POST", ["create"]) => return Ok(Some(Containers::Create)),
@@ -363,6 +376,9 @@ fn images(verb: &str, segments: &[&str]) -> Result<Option<Images>, Refusal> {
 }
 
 fn networks(verb: &str, rest: &[&str]) -> Result<Option<Networks>, Refusal> {
+    if verb == "GET" {
+        named_like_image(rest, |text| format!("network {text} not found"))?;
+    }
     Ok(Some(match (verb, rest) {
         // The engine serves the list under both spellings, and old clients use the one with a slash.
         ("GET", [] | [""]) => Networks::List,
@@ -377,6 +393,9 @@ fn networks(verb: &str, rest: &[&str]) -> Result<Option<Networks>, Refusal> {
 }
 
 fn volumes(verb: &str, rest: &[&str]) -> Result<Option<Volumes>, Refusal> {
+    if verb == "GET" {
+        named_like_image(rest, |text| format!("get {text}: no such volume"))?;
+    }
     Ok(Some(match (verb, rest) {
         ("GET", []) => Volumes::List,
         ("POST", ["create"]) => Volumes::Create,
@@ -394,12 +413,16 @@ fn lacking(method: &Method, segments: &[&str]) -> Result<Option<Lacking>, Refusa
     Ok(Some(match (method.as_str(), segments) {
         ("GET", ["swarm" | "nodes" | "services" | "tasks" | "secrets" | "configs"]) => Lacking::SwarmRead,
         ("GET", ["nodes" | "services" | "tasks" | "secrets" | "configs", id]) => {
-            name(id)?;
+            image(&[*id])?;
             Lacking::SwarmRead
         }
         ("GET", ["services" | "tasks", id, "logs"]) => {
             name(id)?;
             Lacking::SwarmRead
+        }
+        ("GET", ["nodes" | "services" | "tasks" | "secrets" | "configs", rest @ ..]) => {
+            named_like_image(rest, |_| "page not found".to_owned())?;
+            return Ok(None);
         }
         ("POST", ["swarm", "leave"]) => Lacking::SwarmLeave,
         ("GET", ["swarm", "unlockkey"]) => return write("/swarm/unlockkey"),

@@ -7,7 +7,7 @@ use super::{Agent, Ask};
 use crate::dockerfile::{self, Dockerfile, Instruction, UNKNOWN, Variables};
 use crate::json::{Object, Value};
 use crate::owner::Standing;
-use crate::permit::{Answer, Payload, Permit, Progress, RegistryAuth, Verdict};
+use crate::permit::{Payload, Permit, RegistryAuth, Verdict};
 use crate::policy::ImageOperation as Operation;
 use crate::query::{Param, Query};
 use crate::reference::{self, Parsed, Reference};
@@ -40,6 +40,10 @@ const NO_CACHE: &str = "sockguard.invalid/none";
 
 /// So many own images are offered as a cache.
 const CACHE_IMAGES: usize = 64;
+
+/// From here on engines keep images in containerd, where a build fails at a step that it finds in an image of the list
+/// ("failed to restore cached image"). There the classic builder has no cache.
+const CACHE_BROKEN: (u32, u32) = (1, 52);
 
 /// Build arguments that need no `ARG`.
 const PROXY_ARGS: &[&str] =
@@ -74,10 +78,12 @@ pub async fn judge(mut ask: Ask, agent: &Agent, world: &impl World) -> Verdict {
             return Err(Refusal::malformed("refusing to create a tag with a digest reference"));
         }
         may_take(&tag, agent, world).await?;
-        tags.push(tag.or_latest());
+        tags.push(tag.or_latest().to_string());
     }
-    // The image gets them when it is there.
     query.remove("t");
+    if !tags.is_empty() {
+        query.set("t", Param::List(tags));
+    }
 
     if let Some(ulimits) = query.json("ulimits") {
         for ulimit in
@@ -101,13 +107,9 @@ pub async fn judge(mut ask: Ask, agent: &Agent, world: &impl World) -> Verdict {
         platform: query.text("platform").map(str::to_owned),
     };
     query.set("dockerfile", Param::Text(rules.dockerfile.clone()));
-    let from = if ask.query.bool("q") { Progress::QuietBuild } else { Progress::Build };
     let mut permit = Permit::forward(&ask.route, ask.version, "/build".to_owned(), ask.query)
         .with(Payload::Context(rules))
         .with_auth(RegistryAuth::Config);
-    if !tags.is_empty() {
-        permit.answer = Answer::Named { names: tags, from };
-    }
     permit.rewritten = true;
     Ok(permit)
 }
@@ -210,6 +212,9 @@ async fn network(query: &mut Query, agent: &Agent, world: &impl World) -> Result
 /// networks) could otherwise make one owner's steps another's.
 async fn cache(query: &Query, agent: &Agent, world: &impl World) -> Result<Vec<Value>, Refusal> {
     let mut ids: Vec<String> = Vec::new();
+    if world.api_version().await? >= CACHE_BROKEN {
+        return Ok(vec![Value::from(NO_CACHE)]);
+    }
     match query.json("cachefrom") {
         None | Some(Value::Null) => {}
         Some(Value::Array(names)) => {
@@ -704,10 +709,12 @@ mod tests {
             sent,
             format!(
                 "nocache=1&networkmode=net-id&rm=1&cachefrom=%5B%22{}%22%5D\
-                 &labels=%7B%22com.buildkite.sockguard.owner%22:%22me%22%7D&forcerm=1&dockerfile=Dockerfile",
+                 &labels=%7B%22com.buildkite.sockguard.owner%22:%22me%22%7D&t=new:latest&t=acme/app:2&forcerm=1&dockerfile=Dockerfile",
                 id('c')
             )
         );
+        let newest = Fake { version: Some((1, 52)), ..world() };
+        assert!(ask("", &newest, POLICY).unwrap().contains("cachefrom=%5B%22sockguard.invalid/none%22%5D"));
         let empty = Fake::default();
         assert!(ask("", &empty, POLICY).unwrap().contains("cachefrom=%5B%22sockguard.invalid/none%22%5D"));
         assert!(ask("networkmode=container:box", &world(), POLICY).unwrap().contains("networkmode=container:box-id"));

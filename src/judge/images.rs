@@ -5,8 +5,8 @@ use super::system::{BUILDKIT, known_filters, own_only};
 use super::{Agent, Ask, build};
 use crate::dockerfile::{self, Variables};
 use crate::json::{Object, Value};
-use crate::owner::{LABEL_PREFIX, OWNER_LABEL, Standing};
-use crate::permit::{Answer, Payload, Permit, Progress, RegistryAuth, Step, Verdict, View};
+use crate::owner::{OWNER_LABEL, Standing};
+use crate::permit::{Answer, Payload, Permit, RegistryAuth, Step, Verdict, View};
 use crate::policy::{self, ImageOperation as Operation, SystemOperation};
 use crate::query::{Param, Query};
 use crate::reference::{self, Parsed, Reference};
@@ -347,13 +347,9 @@ pub fn may_pull(name: &Reference, agent: &Agent) -> Result<(), Refusal> {
 
 async fn import(mut ask: Ask, agent: &Agent, world: &impl World) -> Verdict {
     granted(Operation::Import, agent)?;
-    // The image gets its name when it is there: the upload may take as long as the client likes.
-    let mut names = Vec::new();
     if let Some(target) = target(&ask.query)? {
         may_take(&target, agent, world).await?;
-        ask.query.remove("repo");
-        ask.query.remove("tag");
-        names.push(target);
+        set_target(&mut ask.query, &target);
     } else if ask.query.remove("tag").is_some() {
         return Err(Refusal::malformed("the query parameter tag has no meaning without repo"));
     }
@@ -366,11 +362,7 @@ async fn import(mut ask: Ask, agent: &Agent, world: &impl World) -> Verdict {
     changes.extend(own);
     ask.query.set("changes", Param::List(changes));
     let rules = ArchiveRules { form: ArchiveForm::FileSystem, max_bytes: max_archive(agent) };
-    let mut permit = rewritten(forward(ask, "/images/create").with(Payload::Archive(rules)));
-    if !names.is_empty() {
-        permit.answer = Answer::Named { names, from: Progress::Import };
-    }
-    Ok(permit)
+    Ok(rewritten(forward(ask, "/images/create").with(Payload::Archive(rules))))
 }
 
 async fn push(name: &Name, mut ask: Ask, agent: &Agent, world: &impl World) -> Verdict {
@@ -417,7 +409,6 @@ async fn delete(name: &Name, ask: Ask, agent: &Agent, world: &impl World) -> Ver
 
 async fn commit(mut ask: Ask, agent: &Agent, world: &impl World) -> Verdict {
     granted(Operation::Commit, agent)?;
-    let mut names = Vec::new();
     let reference = ask.query.text("container").unwrap_or_default();
     let container = match world.container(reference).await? {
         Some(container) if container.standing(&agent.owner) == Standing::Own => container,
@@ -426,10 +417,10 @@ async fn commit(mut ask: Ask, agent: &Agent, world: &impl World) -> Verdict {
     ask.query.set("container", Param::Text(container.id.as_str().to_owned()));
     if let Some(target) = target(&ask.query)? {
         may_take(&target, agent, world).await?;
-        names.push(Step::Tag { name: target });
+        set_target(&mut ask.query, &target);
+    } else {
+        ask.query.remove("tag");
     }
-    ask.query.remove("repo");
-    ask.query.remove("tag");
     check_changes(&ask.query.list("changes").join("\n"))?;
     let mut body = match ask.body.take() {
         None | Some(Value::Null) => Object::new(),
@@ -444,11 +435,7 @@ async fn commit(mut ask: Ask, agent: &Agent, world: &impl World) -> Verdict {
     labels::stamp(fields, "Labels", agent)?;
     // What the container carries besides is not its image's.
     labels::blank_inherited(fields, &container.labels);
-    let mut permit = rewritten(forward(ask, "/commit").with(Payload::Json(Value::Object(body))));
-    // A commit pauses the container and lets it go on at its end.
-    permit.before.push(Step::ShareBinds);
-    permit.after = names;
-    Ok(permit)
+    Ok(rewritten(forward(ask, "/commit").with(Payload::Json(Value::Object(body)))))
 }
 
 /// The name under which an image is saved. The archive carries the names, so names go upstream, each with its tag: by
@@ -536,10 +523,9 @@ pub fn check_loaded_labels(object: &Object, agent: &Agent) -> Result<(), Refusal
     for (key, value) in object.iter() {
         let own = key == OWNER_LABEL && value.as_str() == Some(agent.owner.as_str());
         if labels::reserved(key) && !own && !value.is_empty() {
-            let value = if key.starts_with(LABEL_PREFIX) { Value::from("") } else { value.clone() };
             return Err(Refusal::never(
                 format!("the label {key} of an image in the archive"),
-                &value,
+                value,
                 "it tells whose an image is",
             ));
         }
@@ -636,11 +622,13 @@ mod tests {
             ("POST /build/prune?all=1", "200 OK {\"CachesDeleted\":null,\"SpaceReclaimed\":0}".to_owned()),
             (
                 "POST /images/create?fromSrc=-&repo=new&changes=CMD+a",
-                format!("POST /images/create?fromSrc=-&changes=LABEL%20{owner}%3Dme&changes=CMD%20a"),
+                format!(
+                    "POST /images/create?fromSrc=-&repo=new&changes=LABEL%20{owner}%3Dme&changes=CMD%20a&tag=latest"
+                ),
             ),
             (
                 "POST /commit?container=box&repo=new",
-                format!("POST /commit?container=box-id {{\"Labels\":{{\"{owner}\":\"me\"}}}}"),
+                format!("POST /commit?container=box-id&repo=new&tag=latest {{\"Labels\":{{\"{owner}\":\"me\"}}}}"),
             ),
             ("GET /distribution/alpine/json", "GET /distribution/alpine/json".to_owned()),
         ] {

@@ -1,0 +1,575 @@
+//! Image archives (`docker load`): kept on disk until every tag and every label in them was judged.
+
+use super::context::Links;
+use super::source::{Source, compression};
+use super::tar::{self, Kind};
+use super::too_large;
+use crate::body::{Body, BodyError};
+use crate::json::{self, Object, Value};
+use crate::judge::Agent;
+use crate::judge::images::{check_loaded_labels, may_take, named};
+use crate::permit::Step;
+use crate::reference::{self, Reference};
+use crate::refusal::Refusal;
+use crate::world::World;
+use bytes::{Bytes, BytesMut};
+use flate2::write::MultiGzDecoder;
+use hyper::body::{Body as HttpBody, Frame, SizeHint};
+use sha2::{Digest, Sha256};
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{SeekFrom, Write};
+use std::path::Path;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use tokio::fs::File;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncSeekExt, AsyncWriteExt, BufWriter, ReadBuf};
+
+/// So many entries an archive may have.
+const ENTRIES: usize = 100_000;
+
+/// A document in an archive (manifest, configuration) is at most this long.
+const DOCUMENT: u64 = 8 << 20;
+
+/// Indexes that name indexes that name indexes.
+const DEPTH: usize = 4;
+
+/// An archive that was judged.
+pub struct Judged {
+    /// It goes to the engine.
+    pub body: Body,
+    /// What has to be remembered when the engine has taken it.
+    pub after: Vec<Step>,
+}
+
+/// Receives an archive and judges it. The client's body comes back for what is left of it.
+pub async fn receive<B, W>(max_bytes: u64, agent: &Agent, world: &W, body: B) -> (Result<Judged, Refusal>, B)
+where
+    B: HttpBody<Data = Bytes> + Unpin,
+    B::Error: std::fmt::Display,
+    W: World,
+{
+    let (mut source, opened) = Source::open(body).await;
+    let result = match opened {
+        Ok(()) => received(max_bytes, agent, world, &mut source).await,
+        Err(refusal) => Err(refusal),
+    };
+    (result, source.into_body())
+}
+
+async fn received<B, W>(max_bytes: u64, agent: &Agent, world: &W, source: &mut Source<B>) -> Result<Judged, Refusal>
+where
+    B: HttpBody<Data = Bytes> + Unpin,
+    B::Error: std::fmt::Display,
+    W: World,
+{
+    let mut archive = spool(max_bytes, source).await?;
+    let tags = archive.judge(agent).await?;
+    let mut after = Vec::new();
+    for (tag, bound) in tags {
+        match world.image(&tag.to_string()).await? {
+            None => after.push(Step::Brought { reference: Some(tag.to_string()) }),
+            // The name has this image already.
+            Some(image) if archive.is(&bound, image.id.as_str()) => {}
+            Some(_) => may_take(&tag, agent, world).await?,
+        }
+    }
+    archive.file.seek(SeekFrom::Start(0)).await.map_err(disk)?;
+    Ok(Judged {
+        body: Body::edited(FromDisk { file: archive.file, left: archive.length, buffer: BytesMut::new() }),
+        after,
+    })
+}
+
+fn disk(e: std::io::Error) -> Refusal {
+    Refusal::Engine { message: format!("the archive cannot be kept on disk: {e}") }
+}
+
+fn refused(what: &str, value: &str, why: &str) -> Refusal {
+    let value: String = value.chars().filter(|c| !c.is_control()).collect();
+    Refusal::never(format!("the archive's {what}"), &Value::from(value), why)
+}
+
+/// An archive on disk.
+struct Archive {
+    file: File,
+    length: u64,
+    entries: BTreeMap<String, Item>,
+    by_digest: BTreeMap<String, Place>,
+    /// The configurations below each manifest or index that `index.json` names.
+    below: BTreeMap<String, BTreeSet<String>>,
+}
+
+/// The names that images are to have.
+type Tags = BTreeMap<Reference, Bound>;
+
+/// What a name is to mean: by `manifest.json` a configuration, by `index.json` a manifest.
+#[derive(Debug, Clone, Default)]
+struct Bound {
+    configs: BTreeSet<String>,
+    roots: BTreeSet<String>,
+}
+
+/// What an archive has at a path.
+enum Item {
+    File(Place, String),
+    Link(String),
+    Directory,
+}
+
+/// Where a file's data are.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    at: u64,
+    size: u64,
+}
+
+/// A file that nobody else sees and that is gone with the process. `/var/tmp` is on disk where `/tmp` is in memory.
+fn unnamed() -> std::io::Result<std::fs::File> {
+    let fallback = std::env::temp_dir();
+    tempfile::tempfile_in(Path::new("/var/tmp")).or_else(|_| tempfile::tempfile_in(fallback))
+}
+
+async fn spool<B>(max_bytes: u64, source: &mut Source<B>) -> Result<Archive, Refusal>
+where
+    B: HttpBody<Data = Bytes> + Unpin,
+    B::Error: std::fmt::Display,
+{
+    let file = tokio::task::spawn_blocking(unnamed).await.map_err(|e| disk(e.into()))?.map_err(disk)?;
+    let mut file = BufWriter::with_capacity(256 << 10, File::from_std(file));
+    let (mut entries, mut by_digest): (BTreeMap<String, Item>, BTreeMap<String, Place>) = Default::default();
+    let mut links = Links::default();
+    let mut length = 0u64;
+    while let Some(entry) = tar::next(source).await? {
+        let path = String::from_utf8(entry.path.clone())
+            .map_err(|_| refused("entry", &entry.shown(), "its name is not UTF-8"))?;
+        if length == 0 && compression(&entry.path).is_some() {
+            return Err(refused("entry", &path, "its name makes the archive look compressed"));
+        }
+        if entries.len() >= ENTRIES {
+            return Err(refused("entry", &path, "there are too many entries"));
+        }
+        links.check(&entry)?;
+        let head = entry.encode()?;
+        let at = length.saturating_add(len(head.len()));
+        length = at.saturating_add(entry.size).saturating_add(len(tar::pad(entry.size)));
+        if length > max_bytes {
+            return Err(too_large(max_bytes));
+        }
+        file.write_all(&head).await.map_err(disk)?;
+        let mut hash = Sha256::new();
+        let mut left = entry.size;
+        while left > 0 {
+            let most = usize::try_from(left).unwrap_or(usize::MAX);
+            let part = source
+                .some(most)
+                .await?
+                .ok_or_else(|| Refusal::malformed("the archive ends in the middle of an entry"))?;
+            left -= len(part.len()).min(left);
+            hash.update(&part);
+            file.write_all(&part).await.map_err(disk)?;
+        }
+        tar::padding(source, entry.size).await?;
+        let zeros = tar::END.get(..tar::pad(entry.size)).unwrap_or_default();
+        file.write_all(zeros).await.map_err(disk)?;
+        let item = match entry.kind {
+            Kind::Directory => Item::Directory,
+            Kind::File => {
+                let (place, digest) = (Place { at, size: entry.size }, digest(hash));
+                by_digest.insert(digest.clone(), place);
+                Item::File(place, digest)
+            }
+            Kind::Symlink(target) => Item::Link(layer_link(&path, &target)?),
+            Kind::HardLink(_) | Kind::Fifo => {
+                return Err(refused("entry", &path, "it is neither a file nor a directory"));
+            }
+        };
+        match (entries.get(&path), &item) {
+            (None, _) => {
+                entries.insert(path, item);
+            }
+            (Some(Item::Directory), Item::Directory) => {}
+            (Some(_), _) => return Err(refused("entry", &path, "it stands twice")),
+        }
+    }
+    source.drain().await?;
+    file.write_all(tar::END).await.map_err(disk)?;
+    file.flush().await.map_err(disk)?;
+    let length = length + len(tar::END.len());
+    Ok(Archive { file: file.into_inner(), length, entries, by_digest, below: BTreeMap::new() })
+}
+
+fn len(n: usize) -> u64 {
+    u64::try_from(n).unwrap_or(u64::MAX)
+}
+
+fn digest(hash: Sha256) -> String {
+    hash.finalize().iter().fold("sha256:".to_owned(), |text, byte| format!("{text}{byte:02x}"))
+}
+
+/// `docker save` writes a layer that stands twice as a link beside its place: `ID/layer.tar` to `../ID/layer.tar`, or to
+/// the blob. Gives the path that it leads to.
+fn layer_link(path: &str, target: &[u8]) -> Result<String, Refusal> {
+    let hex = |text: &str| text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit());
+    let place = path.strip_suffix("/layer.tar").is_some_and(hex);
+    let target = std::str::from_utf8(target).unwrap_or_default();
+    let inside = target.strip_prefix("../").unwrap_or_default();
+    let fine =
+        inside.strip_suffix("/layer.tar").is_some_and(hex) || inside.strip_prefix("blobs/sha256/").is_some_and(hex);
+    if place && fine {
+        Ok(inside.to_owned())
+    } else {
+        Err(refused("link", path, "only links between layers are known"))
+    }
+}
+
+impl Archive {
+    /// Judges the labels, and gives the names that the images are to have.
+    async fn judge(&mut self, agent: &Agent) -> Result<Tags, Refusal> {
+        let mut tags = Tags::new();
+        let manifest = self.document("manifest.json").await?;
+        let index = self.document("index.json").await?;
+        match (&manifest, &index) {
+            (None, None) => {
+                let hint =
+                    "it is in the form of Docker before 1.10, or no image archive; save it again with a newer one";
+                return Err(Refusal::never("an archive without manifest.json", &Value::from(""), hint));
+            }
+            (None, Some(_)) => self.only_oci()?,
+            (Some(_), _) => {}
+        }
+        if let Some(manifest) = manifest {
+            self.docker(&manifest, agent, &mut tags).await?;
+        }
+        if let Some(index) = index {
+            self.oci(&index, agent, &mut tags).await?;
+        }
+        Ok(tags)
+    }
+
+    /// Without `manifest.json` old engines read every directory as an image of the oldest form.
+    fn only_oci(&self) -> Result<(), Refusal> {
+        let blob = |path: &str| {
+            let rest = path.strip_prefix("blobs/").and_then(|rest| rest.split_once('/'));
+            rest.is_some_and(|(algorithm, hex)| algorithm.starts_with("sha") && hex.len() >= 64 && !hex.contains('/'))
+        };
+        for (path, item) in &self.entries {
+            let known = match item {
+                Item::Directory => path.is_empty() || path == "blobs" || path.starts_with("blobs/sha"),
+                Item::File(..) => matches!(path.as_str(), "oci-layout" | "index.json") || blob(path),
+                Item::Link(_) => false,
+            };
+            if !known {
+                return Err(refused("entry", path, "it has no place in an OCI layout"));
+            }
+        }
+        Ok(())
+    }
+
+    /// The form of `docker save`: `manifest.json` names configurations and layers by their paths.
+    async fn docker(&mut self, manifest: &Value, agent: &Agent, tags: &mut Tags) -> Result<(), Refusal> {
+        let items =
+            manifest.as_array().ok_or_else(|| Refusal::malformed("the archive's manifest.json is no JSON array"))?;
+        let mut ids = BTreeSet::new();
+        let mut parents = Vec::new();
+        for item in items {
+            let item = object(item, "manifest.json")?;
+            let config =
+                text(item, "Config")?.ok_or_else(|| Refusal::malformed("an image in manifest.json has no Config"))?;
+            let (place, id) = match self.entries.get(&plain(config)) {
+                Some(Item::File(place, digest)) => {
+                    ids.insert(digest.clone());
+                    (*place, digest.clone())
+                }
+                Some(_) | None => {
+                    return Err(refused("manifest.json names the configuration", config, "it is not in the archive"));
+                }
+            };
+            let config = self.read(place, config).await?;
+            let diff_ids = judge_config(&config, agent)?;
+            let layers = strings(member(item, "Layers")?, "Layers")?;
+            let mut places = Vec::new();
+            for layer in layers {
+                let mut found = self.entries.get(&plain(layer));
+                if let Some(Item::Link(target)) = found {
+                    found = self.entries.get(target);
+                }
+                match found {
+                    Some(Item::File(place, digest)) => places.push((*place, digest.clone())),
+                    Some(_) | None => {
+                        return Err(refused("manifest.json names the layer", layer, "it is not in the archive"));
+                    }
+                }
+            }
+            self.layers(&places, &diff_ids).await?;
+            for tag in strings(member(item, "RepoTags")?, "RepoTags")? {
+                tags.entry(tagged(tag)?).or_default().configs.insert(id.clone());
+            }
+            parents.extend(text(item, "Parent")?.map(str::to_owned));
+        }
+        // Another image's parent would be pruned along with it.
+        match parents.iter().find(|parent| !parent.is_empty() && !ids.contains(*parent)) {
+            Some(parent) => Err(refused("manifest.json names the parent", parent, "it is not in the archive")),
+            None => Ok(()),
+        }
+    }
+
+    /// The OCI layout: `index.json` names manifests by their digests.
+    async fn oci(&mut self, index: &Value, agent: &Agent, tags: &mut Tags) -> Result<(), Refusal> {
+        let list = member(object(index, "index.json")?, "manifests")?;
+        let list = list.and_then(Value::as_array).ok_or_else(|| Refusal::malformed("index.json names no manifests"))?;
+        for descriptor in list {
+            let descriptor = object(descriptor, "index.json")?;
+            let digest = text(descriptor, "digest")?.unwrap_or_default().to_owned();
+            if !self.by_digest.contains_key(&digest) {
+                return Err(refused("index.json names the manifest", &digest, "it is not in the archive"));
+            }
+            self.below(&digest, agent).await?;
+            let Some(annotations) = member(descriptor, "annotations")?.and_then(Value::as_object) else { continue };
+            if let Some(name) = annotations.get("io.containerd.image.name").and_then(Value::as_str) {
+                tags.entry(tagged(name)?).or_default().roots.insert(digest.clone());
+            }
+            if let Some(name) = annotations.get("org.opencontainers.image.ref.name").and_then(Value::as_str) {
+                // Some tools write a tag here, others a whole name, which engines then take.
+                match Reference::parse(name) {
+                    Ok(name) if name.digest().is_none() => {
+                        tags.entry(name.or_latest()).or_default().roots.insert(digest.clone());
+                    }
+                    _ if reference::is_tag(name) => {}
+                    _ => return Err(refused("index.json has the name", name, "it is no image's name")),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Judges what lies below a manifest or an index.
+    async fn below(&mut self, root: &str, agent: &Agent) -> Result<(), Refusal> {
+        // What is still to be looked at, and how deep it lies.
+        let mut open = vec![(root.to_owned(), 0)];
+        let (mut seen, mut configs) = (BTreeSet::new(), BTreeSet::new());
+        while let Some((digest, depth)) = open.pop() {
+            // A manifest for a platform that was not saved may be absent.
+            let Some(place) = self.by_digest.get(&digest).copied() else { continue };
+            if !seen.insert(digest.clone()) {
+                continue;
+            }
+            if depth > DEPTH {
+                return Err(refused("index", &digest, "it is nested too deep"));
+            }
+            let document = self.read(place, &digest).await?;
+            let document = object(&document, &digest)?;
+            for nested in member(document, "manifests")?.and_then(Value::as_array).unwrap_or_default() {
+                let nested = object(nested, &digest)?;
+                open.push((text(nested, "digest")?.unwrap_or_default().to_owned(), depth + 1));
+            }
+            if let Some(config) = member(document, "config")? {
+                let config = object(config, &digest)?;
+                configs.extend(text(config, "digest")?.map(str::to_owned));
+                self.manifest(document, config, agent).await?;
+            }
+        }
+        self.below.insert(root.to_owned(), configs);
+        Ok(())
+    }
+
+    /// Is what a name is to mean the image of this ID, whichever document the engine goes by?
+    fn is(&self, bound: &Bound, id: &str) -> bool {
+        let (mut roots, mut configs) = (bound.roots.iter(), bound.configs.iter());
+        match (roots.next(), configs.next(), roots.next(), configs.next()) {
+            (Some(root), None, None, None) => root == id,
+            (None, Some(config), None, None) => config == id,
+            (Some(root), Some(config), None, None) => {
+                (root == id || config == id) && self.below.get(root).is_some_and(|below| below.contains(config))
+            }
+            _ => false,
+        }
+    }
+
+    async fn manifest(&mut self, manifest: &Object, config: &Object, agent: &Agent) -> Result<(), Refusal> {
+        let digest = text(config, "digest")?.unwrap_or_default();
+        let place = *self
+            .by_digest
+            .get(digest)
+            .ok_or_else(|| refused("manifest names the configuration", digest, "it is not in the archive"))?;
+        let config = self.read(place, digest).await?;
+        let diff_ids = judge_config(&config, agent)?;
+        let mut places = Vec::new();
+        for layer in member(manifest, "layers")?.and_then(Value::as_array).unwrap_or_default() {
+            let digest = text(object(layer, "manifest")?, "digest")?.unwrap_or_default();
+            let place = self
+                .by_digest
+                .get(digest)
+                .ok_or_else(|| refused("manifest names the layer", digest, "it is not in the archive"))?;
+            places.push((*place, digest.to_owned()));
+        }
+        if member(object(&config, "configuration")?, "rootfs")?.is_none() {
+            // No image, so nothing is unpacked from it.
+            return Ok(());
+        }
+        self.layers(&places, &diff_ids).await
+    }
+
+    /// Checks that the layers are what the configuration says: an engine that has a layer of the name already, perhaps
+    /// another owner's, takes that one and does not look at the archive's.
+    async fn layers(&mut self, layers: &[(Place, String)], diff_ids: &[String]) -> Result<(), Refusal> {
+        if layers.len() != diff_ids.len() {
+            return Err(Refusal::malformed(
+                "an image in the archive has another number of layers than its configuration says",
+            ));
+        }
+        for ((place, digest), diff_id) in layers.iter().zip(diff_ids) {
+            if digest != diff_id && *diff_id != self.uncompressed(*place, digest).await? {
+                return Err(refused("layer", digest, "it is another than the image's configuration says"));
+            }
+        }
+        Ok(())
+    }
+
+    /// The digest of a layer's uncompressed data.
+    async fn uncompressed(&mut self, place: Place, name: &str) -> Result<String, Refusal> {
+        self.file.seek(SeekFrom::Start(place.at)).await.map_err(disk)?;
+        let mut left = place.size;
+        let mut buffer = vec![0; 64 << 10];
+        let mut decoder: Option<MultiGzDecoder<Hash>> = None;
+        while left > 0 {
+            let most = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
+            let part = buffer.get_mut(..most).unwrap_or_default();
+            self.file.read_exact(part).await.map_err(disk)?;
+            if decoder.is_none() && compression(part) != Some("gzip") {
+                return Err(refused("layer", name, "it is neither what the image's configuration says nor gzip of it"));
+            }
+            let decoder = decoder.get_or_insert_with(|| MultiGzDecoder::new(Hash(Sha256::new())));
+            decoder.write_all(part).map_err(|e| refused("layer", name, &format!("it is not well compressed: {e}")))?;
+            left -= len(most);
+            // Decompression must not keep others waiting.
+            tokio::task::yield_now().await;
+        }
+        let whole = decoder.and_then(|decoder| decoder.finish().ok());
+        Ok(whole.map(|hash| digest(hash.0)).unwrap_or_default())
+    }
+
+    /// A document at the top of the archive.
+    async fn document(&mut self, name: &str) -> Result<Option<Value>, Refusal> {
+        match self.entries.get(name) {
+            None => Ok(None),
+            Some(Item::File(place, _)) => {
+                let place = *place;
+                self.read(place, name).await.map(Some)
+            }
+            Some(Item::Link(_) | Item::Directory) => Err(refused("entry", name, "it must be a file")),
+        }
+    }
+
+    async fn read(&mut self, place: Place, name: &str) -> Result<Value, Refusal> {
+        if place.size > DOCUMENT {
+            return Err(refused("document", name, "it is too long"));
+        }
+        let mut bytes = vec![0; usize::try_from(place.size).unwrap_or_default()];
+        self.file.seek(SeekFrom::Start(place.at)).await.map_err(disk)?;
+        self.file.read_exact(&mut bytes).await.map_err(disk)?;
+        json::parse(&bytes).map_err(|e| refused("document", name, &format!("it cannot be read in one way: {e}")))
+    }
+}
+
+struct Hash(Sha256);
+
+impl Write for Hash {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A name with a tag.
+fn tagged(text: &str) -> Result<Reference, Refusal> {
+    let name = named(text)?;
+    match (name.tag(), name.digest()) {
+        (Some(_), None) => Ok(name),
+        _ => Err(refused("tag", text, "it is no name with a tag")),
+    }
+}
+
+/// Judges an image's configuration, and gives the digests of its layers.
+fn judge_config(config: &Value, agent: &Agent) -> Result<Vec<String>, Refusal> {
+    let config = object(config, "configuration")?;
+    if let Some(inner) = member(config, "config")?.and_then(Value::as_object)
+        && let Some(labels) = member(inner, "Labels")?.and_then(Value::as_object)
+    {
+        check_loaded_labels(labels, agent)?;
+    }
+    let Some(root) = member(config, "rootfs")?.and_then(Value::as_object) else { return Ok(Vec::new()) };
+    Ok(strings(member(root, "diff_ids")?, "diff_ids")?.into_iter().map(str::to_owned).collect())
+}
+
+fn object<'a>(value: &'a Value, what: &str) -> Result<&'a Object, Refusal> {
+    value.as_object().ok_or_else(|| {
+        Refusal::malformed(format!("the archive's {what} holds {} in place of an object", value.shown()))
+    })
+}
+
+/// A member as the engine finds it: without regard to case. One that is there twice could be read in two ways.
+fn member<'a>(object: &'a Object, name: &str) -> Result<Option<&'a Value>, Refusal> {
+    let folded = json::fold(name);
+    let mut found = object.iter().filter(|(key, _)| json::fold(key) == folded).map(|(_, value)| value);
+    match (found.next(), found.next()) {
+        (_, Some(_)) => Err(refused("documents have the member", name, "it stands twice, as the engine reads it")),
+        (value, None) => Ok(value.filter(|value| **value != Value::Null)),
+    }
+}
+
+fn text<'a>(object: &'a Object, name: &str) -> Result<Option<&'a str>, Refusal> {
+    member(object, name)?
+        .map(|value| value.as_str().ok_or_else(|| Refusal::malformed(format!("{name} in the archive is no string"))))
+        .transpose()
+}
+
+fn strings<'a>(value: Option<&'a Value>, name: &str) -> Result<Vec<&'a str>, Refusal> {
+    let wrong = || Refusal::malformed(format!("{name} in the archive is no list of strings"));
+    let Some(value) = value else { return Ok(Vec::new()) };
+    value.as_array().ok_or_else(wrong)?.iter().map(|item| item.as_str().ok_or_else(wrong)).collect()
+}
+
+/// A path as the archive's entries are kept; one that leads out is nowhere.
+fn plain(path: &str) -> String {
+    let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
+    parts.join("/")
+}
+
+/// A file on its way to the engine.
+struct FromDisk {
+    file: File,
+    left: u64,
+    buffer: BytesMut,
+}
+
+impl HttpBody for FromDisk {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = self.get_mut();
+        if this.left == 0 {
+            return Poll::Ready(None);
+        }
+        let most = usize::try_from(this.left).unwrap_or(usize::MAX).min(256 << 10);
+        this.buffer.resize(most, 0);
+        let mut buffer = ReadBuf::new(&mut this.buffer);
+        if let Err(e) = ready!(Pin::new(&mut this.file).poll_read(cx, &mut buffer)) {
+            return Poll::Ready(Some(Err(e.into())));
+        }
+        let length = buffer.filled().len();
+        if length == 0 {
+            return Poll::Ready(Some(Err("the archive on disk has become shorter".into())));
+        }
+        this.left -= len(length).min(this.left);
+        Poll::Ready(Some(Ok(Frame::data(this.buffer.split_to(length).freeze()))))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.left)
+    }
+}
