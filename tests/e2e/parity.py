@@ -7,6 +7,7 @@ time, so a scenario may use fixed names and see the whole list of containers, im
 
 from __future__ import annotations
 
+import difflib
 import functools
 import os
 import pty
@@ -62,7 +63,7 @@ class Side:
         process_id, terminal = pty.fork()
         if process_id == 0:
             os.chdir(self.work)
-            os.execvpe("bash", ["bash", "-c", "stty -echo cols 80 rows 24; exec " + step.command], self.env())
+            os.execvpe("bash", ["bash", "-c", "stty cols 80 rows 24; exec " + step.command], self.env())
         seen, waiting, end = b"", list(step.dialogue), time.monotonic() + timeout
         mark = 0
         while time.monotonic() < end:
@@ -149,23 +150,18 @@ def compare(sides, steps, ordered=True):
         return [side.run(step) for step in steps]
     problems = []
     for direct, guarded in zip(*both(sides, whole)):
-        print("\n".join([f"$ {direct[0]}   [{direct[1]}]", *_indent(direct[2], "1>"), *_indent(direct[3], "2>")]))
+        print("\n".join([f"$ {direct[0]}", *_transcript(direct)]))
         if not ordered:
             direct, guarded = (
                 (step, status, *("\n".join(sorted(text.splitlines())) for text in texts))
                 for step, status, *texts in (direct, guarded)
             )
         if direct != guarded:
-            problems.append("\n".join([
-                f"$ {direct[0]}",
-                f"  direct : exit {direct[1]}", *_indent(direct[2], "1>"), *_indent(direct[3], "2>"),
-                f"  guarded: exit {guarded[1]}", *_indent(guarded[2], "1>"), *_indent(guarded[3], "2>"),
-            ]))
+            lines = difflib.unified_diff(_transcript(direct), _transcript(guarded), "direct", "guarded", "", "", 3, "")
+            problems.append("\n".join([f"$ {direct[0]}", *lines]))
     assert not problems, "\n" + "\n\n".join(problems)
 
 
-def _indent(text, mark):
-    lines = text.splitlines()
-    if len(lines) > 60:
-        lines = lines[:60] + [f"... {len(lines) - 60} more lines"]
-    return [f"    {mark} {line}" for line in lines]
+def _transcript(done):
+    _, status, out, err = done
+    return [*(f"1> {line}" for line in out.splitlines()), *(f"2> {line}" for line in err.splitlines()), f"exit {status}"]

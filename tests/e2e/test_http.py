@@ -271,7 +271,7 @@ def test_bad_bodies_get_a_4xx_in_dockers_shape(guard, engine, kind):
     assert len(raw(engine.socket, "GET", "/containers/json?all=1").json()) == before
 
 
-@pytest.mark.parametrize("kind", ["application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "text/plain"])
+@pytest.mark.parametrize("kind", ["application/x-www-form-urlencoded", "multipart/form-data; boundary=x"])
 def test_bodies_of_another_type(guard, kind):
     """The engine would take parameters from a form."""
     answer = raw(guard.socket, "POST", "/containers/create", b'{"Image":"busybox"}', {"Content-Type": kind})
@@ -320,4 +320,4 @@ def test_slow_headers_are_cut_off(make_guard):
 def test_no_stray_answers_5xx(guard):
     """Nothing above made the guard answer 5xx by its own fault."""
     ours = [line for line in guard.log() if isinstance(line.get("status"), int) and line["status"] >= 500]
-    assert not ours, ours[:3]
+    assert not ours, "\n".join(map(str, ours[:3]))

@@ -371,9 +371,10 @@ def test_events_show_only_ones_own(two_guards, engine):
     name = unique("evalice")
     for command in (
         ["run", "--rm", "--name", name, "-v", f"{name}:/v", "busybox", "true"], ["network", "create", f"{name}-n"], ["run", "--rm", "--name", f"{name}2", "--network", f"{name}-n", "busybox", "true"],
-        ["network", "rm", f"{name}-n"], ["volume", "rm", name], ["tag", "busybox", f"al/{name}:1"], ["rmi", f"al/{name}:1"],
+        ["network", "rm", f"{name}-n"], ["volume", "rm", name], ["create", "--name", f"{name}3", "busybox"], ["commit", f"{name}3", f"al/{name}:1"], ["rmi", f"al/{name}:1"],
     ):
-        docker(alice.socket, *command)
+        rc, _, err = docker(alice.socket, *command)
+        assert rc == 0, err
     mine = create(bob.socket, name=unique("evbob"))
     seen = b""
     while mine.encode() not in seen:
@@ -386,7 +387,7 @@ def test_events_show_only_ones_own(two_guards, engine):
         past = raw(bob.socket, "GET", f"/events?since={since}&until={until_}{extra}")
         assert name not in past.text, past.text
     hers = raw(alice.socket, "GET", f"/events?since={since}&until={until_}").text
-    for kind in ("container", "network", "volume"):
+    for kind in ("container", "network", "volume", "image"):
         assert f'"Type":"{kind}"' in hers, kind
     assert mine not in hers
 

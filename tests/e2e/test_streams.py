@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import time
+from urllib.parse import quote
 
 import pytest
 
@@ -244,7 +245,7 @@ def test_nothing_is_held_back(guard):
 
 
 def test_events_arrive_at_once_and_filtered(guard):
-    events, head = open_stream(guard.socket, "GET", '/events?filters={"type":["container"],"event":["create"]}')
+    events, head = open_stream(guard.socket, "GET", "/events?filters=" + quote('{"type":["container"],"event":["create"]}'))
     assert head.status == 200
     container = create(guard.socket)
     event = json.loads(events.read_chunk())
