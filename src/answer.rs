@@ -11,6 +11,7 @@ mod images;
 mod info;
 mod labels;
 mod lists;
+mod naming;
 mod networks;
 mod restore;
 mod scan;
@@ -23,7 +24,9 @@ mod volumes;
 use crate::body::{Body, BodyError};
 use crate::json::{self, Value};
 use crate::judge::Agent;
-use crate::permit::View;
+use crate::lookup::Lookup;
+use crate::permit::{Progress, View};
+use crate::reference::Reference;
 use crate::refusal::Refusal;
 use crate::route;
 use crate::world::{Container, Id};
@@ -282,6 +285,14 @@ impl From<scan::Broken> for Refusal {
     fn from(broken: scan::Broken) -> Self {
         Self::Engine { message: broken.to_string() }
     }
+}
+
+/// The progress of a build or an import, at whose end the new image gets its names.
+pub fn named<B>(world: &Rc<Lookup>, names: Vec<Reference>, from: Progress, response: Response<B>) -> Response<Body>
+where
+    B: HttpBody<Data = Bytes, Error: Into<BodyError>> + Unpin + 'static,
+{
+    edited(response, naming::Naming::new(Rc::clone(world), names, from))
 }
 
 /// The head and the whole body of an answer.

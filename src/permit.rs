@@ -2,6 +2,7 @@
 
 use crate::json::Value;
 use crate::query::Query;
+use crate::reference::Reference;
 use crate::route::{ApiVersion, Route};
 use crate::world::Id;
 use hyper::{Method, StatusCode};
@@ -86,6 +87,14 @@ pub enum Answer {
     Hijack,
     /// Filtered and edited on the way: only what `View` shows.
     View(View),
+    /// The progress of a build or an import, at whose end the new image gets its names: they were free when the request
+    /// was judged, and could have been taken since.
+    Named {
+        /// The names, with tags.
+        names: Vec<Reference>,
+        /// How the image's ID stands in the progress.
+        from: Progress,
+    },
     /// The answer to a container's creation: its warnings are amended, its image is confirmed, its ID remembered.
     Created {
         /// More warnings for the client.
@@ -95,6 +104,17 @@ pub enum Answer {
         /// The named volumes that it mounts; they must still be the agent's to use.
         volumes: Vec<String>,
     },
+}
+
+/// How the ID of a new image stands in the progress that the engine tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// As `aux`, which nothing that runs in a build can write.
+    Build,
+    /// As the only output, of a build that is asked to be quiet.
+    QuietBuild,
+    /// As the last `status`.
+    Import,
 }
 
 /// What an answer shows, by its shape.
@@ -175,6 +195,11 @@ pub enum Step {
         container: String,
         /// The network.
         network: Id,
+    },
+    /// Give the image just committed a name, if it may still be had.
+    Tag {
+        /// The name, with tag.
+        name: Reference,
     },
     /// Remember that this owner brought an image.
     Brought {

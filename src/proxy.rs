@@ -397,6 +397,7 @@ async fn show(
         Answer::Pass | Answer::Hijack => finish(guard, response, after).await,
         // Nothing is done after a request whose answer is edited.
         Answer::View(view) => answer::view(view, &guard.world.agent, &guard.world.engine, response).await,
+        Answer::Named { names, from } => Ok(answer::named(&guard.world, names, from, response)),
         Answer::Created { warnings, image, volumes } => {
             let judged = answer::Judged { warnings: &warnings, image: &image, volumes: &volumes };
             let made = answer::created(&guard.world.agent, &guard.world.engine, response, judged).await;

@@ -1,12 +1,14 @@
 //! What is done around a request, as the permit says: before it is sent, and when it was answered.
 
 use crate::json::{self, Object, Value};
+use crate::judge::images;
 use crate::lookup::{self, Lookup, message};
-use crate::owner::OWNER_LABEL;
+use crate::owner::{OWNER_LABEL, Standing};
 use crate::permit::Step;
-use crate::query::Query;
+use crate::query::{Param, Query};
+use crate::reference::Reference;
 use crate::refusal::Refusal;
-use crate::world::{Container, Id, PathFact, World};
+use crate::world::{Id, PathFact, World};
 use hyper::{Method, StatusCode};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -38,7 +40,7 @@ pub async fn before(world: &Rc<Lookup>, steps: &[Step]) -> Result<Held, Refusal>
             Step::HoldBinds { container, binds } => hold_binds(world, container, binds, &mut held).await?,
             Step::Stop { container, query } => stop(world, container, query).await?,
             Step::Leave { container, network } => leave(world, container, network).await?,
-            Step::Join { .. } | Step::Brought { .. } | Step::Exec { .. } => {}
+            Step::Join { .. } | Step::Brought { .. } | Step::Exec { .. } | Step::Tag { .. } => {}
         }
     }
     Ok(held)
@@ -59,6 +61,7 @@ pub async fn after(world: &Rc<Lookup>, steps: &[Step], answer: &[u8]) -> Result<
             Step::Join { container, alias } => join(world, &id()?, container, alias.as_deref()).await?,
             Step::Exec { container } => world.memory.exec(&id()?, container.clone()),
             Step::Brought { reference } => brought(world, reference).await,
+            Step::Tag { name } => tag(world, &id()?, name).await?,
             Step::CreateVolume { .. }
             | Step::MakeDirectory { .. }
             | Step::ShareBinds
@@ -259,6 +262,26 @@ async fn leave(world: &Rc<Lookup>, container: &str, network: &Id) -> Result<(), 
     }
 }
 
+/// Gives an own image a name, if it may (still) be had.
+///
+/// # Errors
+/// Somebody else holds the name, or the image is not the owner's.
+pub async fn tag(world: &Rc<Lookup>, image: &str, name: &Reference) -> Result<(), Refusal> {
+    let own = world.image(image).await?.filter(|image| image.standing(&world.agent.owner) == Standing::Own);
+    let image = own.ok_or_else(|| Refusal::Engine { message: format!("the new image `{image}` is not there") })?;
+    images::may_take(name, &world.agent, &**world).await?;
+    let query = Query::of([
+        ("repo", Param::Text(name.full_name())),
+        ("tag", Param::Text(name.tag().unwrap_or("latest").to_owned())),
+    ]);
+    let (status, answer) =
+        world.engine.call(Method::POST, &format!("/images/{}/tag?{}", image.id, query.encode()), None).await?;
+    match status {
+        StatusCode::CREATED => Ok(()),
+        status => Err(failed(&format!("giving the image the name `{name}`"), status, &answer)),
+    }
+}
+
 async fn brought(world: &Rc<Lookup>, reference: &Option<String>) {
     let Some(reference) = reference else { return };
     if let Ok(Some(image)) = world.image(reference).await
@@ -266,59 +289,4 @@ async fn brought(world: &Rc<Lookup>, reference: &Option<String>) {
     {
         world.memory.brought(image.id);
     }
-}
-
-/// Confirms, when a container was made, that what was judged is what it got: names were looked up before, and could
-/// have been bound anew since. It has not been started yet.
-///
-/// # Errors
-/// It got something else; the container is gone again.
-pub async fn confirm(
-    world: &Rc<Lookup>,
-    container: &str,
-    image: &Id,
-    volumes: &[String],
-    asked: &str,
-) -> Result<(), Refusal> {
-    let wrong = match inspect(world, container).await? {
-        Some(made) if made.at(&["Image"]).and_then(Value::as_str) == Some(image.as_str()) => {
-            let labels = made.at(&["Config", "Labels"]).and_then(Value::as_object);
-            let labels = labels
-                .into_iter()
-                .flat_map(Object::iter)
-                .filter_map(|(k, v)| Some((k.to_owned(), v.as_str()?.to_owned())));
-            world.memory.container(Container { id: Id::new(container), labels: labels.collect() });
-            foreign_volume(world, volumes).await?
-        }
-        _ => Some(Refusal::absent(crate::judge::images::absent_image(asked))),
-    };
-    match wrong {
-        None => Ok(()),
-        Some(refusal) => {
-            let _ = world.engine.call(Method::DELETE, &format!("/containers/{container}?force=1"), None).await?;
-            Err(refusal)
-        }
-    }
-}
-
-async fn inspect(world: &Rc<Lookup>, container: &str) -> Result<Option<Value>, Refusal> {
-    match world.engine.call(Method::GET, &format!("/containers/{container}/json"), None).await? {
-        (StatusCode::OK, value) => Ok(Some(value)),
-        _ => Ok(None),
-    }
-}
-
-async fn foreign_volume(world: &Rc<Lookup>, volumes: &[String]) -> Result<Option<Refusal>, Refusal> {
-    for name in volumes {
-        let usable =
-            world.volume(name).await?.is_some_and(|volume| crate::judge::volumes::usable(&volume, &world.agent));
-        if !usable {
-            return Ok(Some(Refusal::never(
-                "the volume",
-                &Value::from(name.as_str()),
-                "this volume name is not available, choose another",
-            )));
-        }
-    }
-    Ok(None)
 }

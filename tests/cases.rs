@@ -3,7 +3,14 @@
 //! built binary with an engine that records what arrives.
 //!
 //! `CASE=text` picks the cases whose path has the text; `BLESS=1` writes what came into `expect`.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::string_slice, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    reason = "tests"
+)]
 
 mod support;
 

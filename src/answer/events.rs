@@ -93,7 +93,7 @@ impl<U: Upstream> Editor for Events<U> {
         Ok(())
     }
 
-    fn finish(&mut self) -> Result<(), BodyError> {
+    async fn finish(&mut self, _: &mut Vec<u8>) -> Result<(), BodyError> {
         Ok(self.splitter.finish()?)
     }
 }

@@ -119,7 +119,7 @@ impl<U: Upstream> Editor for List<U> {
         Ok(())
     }
 
-    fn finish(&mut self) -> Result<(), BodyError> {
+    async fn finish(&mut self, _: &mut Vec<u8>) -> Result<(), BodyError> {
         Ok(self.splitter.finish()?)
     }
 }

@@ -17,8 +17,8 @@ pub trait Editor {
     /// Reads a piece and writes what the client may see of it.
     async fn piece(&mut self, piece: &[u8], out: &mut Vec<u8>) -> Result<(), BodyError>;
 
-    /// The answer has ended; an error says that it ended too early.
-    fn finish(&mut self) -> Result<(), BodyError>;
+    /// The answer has ended: writes what the client gets beyond it. An error says that it ended too early.
+    async fn finish(&mut self, out: &mut Vec<u8>) -> Result<(), BodyError>;
 }
 
 /// The body that `editor` makes of another. Each piece goes on as soon as it is edited.
@@ -27,13 +27,14 @@ where
     B: HttpBody<Data = Bytes, Error: Into<BodyError>> + Unpin + 'static,
     E: Editor + 'static,
 {
-    Body::edited(Edited { state: State::Ready(Box::new(Source { body, editor, begun: false })) })
+    Body::edited(Edited { state: State::Ready(Box::new(Source { body, editor, begun: false, ended: false })) })
 }
 
 struct Source<B, E> {
     body: B,
     editor: E,
     begun: bool,
+    ended: bool,
 }
 
 type Turn<B, E> = (Box<Source<B, E>>, Option<Result<Bytes, BodyError>>);
@@ -62,10 +63,18 @@ where
             }
         }
         loop {
+            if self.ended {
+                return (self, None);
+            }
             match self.body.frame().await {
                 None => {
-                    let end = self.editor.finish().err().map(Err);
-                    return (self, end);
+                    self.ended = true;
+                    let mut out = Vec::new();
+                    match self.editor.finish(&mut out).await {
+                        Err(error) => return (self, Some(Err(error))),
+                        Ok(()) if out.is_empty() => {}
+                        Ok(()) => return (self, Some(Ok(out.into()))),
+                    }
                 }
                 Some(Err(error)) => return (self, Some(Err(error.into()))),
                 Some(Ok(frame)) => {

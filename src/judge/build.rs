@@ -7,7 +7,7 @@ use super::{Agent, Ask};
 use crate::dockerfile::{self, Dockerfile, Instruction, UNKNOWN, Variables};
 use crate::json::{Object, Value};
 use crate::owner::Standing;
-use crate::permit::{Payload, Permit, RegistryAuth, Verdict};
+use crate::permit::{Answer, Payload, Permit, Progress, RegistryAuth, Verdict};
 use crate::policy::ImageOperation as Operation;
 use crate::query::{Param, Query};
 use crate::reference::{self, Parsed, Reference};
@@ -78,12 +78,10 @@ pub async fn judge(mut ask: Ask, agent: &Agent, world: &impl World) -> Verdict {
             return Err(Refusal::malformed("refusing to create a tag with a digest reference"));
         }
         may_take(&tag, agent, world).await?;
-        tags.push(tag.or_latest().to_string());
+        tags.push(tag.or_latest());
     }
+    // The image gets them when it is there.
     query.remove("t");
-    if !tags.is_empty() {
-        query.set("t", Param::List(tags));
-    }
 
     if let Some(ulimits) = query.json("ulimits") {
         for ulimit in
@@ -107,9 +105,13 @@ pub async fn judge(mut ask: Ask, agent: &Agent, world: &impl World) -> Verdict {
         platform: query.text("platform").map(str::to_owned),
     };
     query.set("dockerfile", Param::Text(rules.dockerfile.clone()));
+    let from = if ask.query.bool("q") { Progress::QuietBuild } else { Progress::Build };
     let mut permit = Permit::forward(&ask.route, ask.version, "/build".to_owned(), ask.query)
         .with(Payload::Context(rules))
         .with_auth(RegistryAuth::Config);
+    if !tags.is_empty() {
+        permit.answer = Answer::Named { names: tags, from };
+    }
     permit.rewritten = true;
     Ok(permit)
 }
@@ -709,7 +711,7 @@ mod tests {
             sent,
             format!(
                 "nocache=1&networkmode=net-id&rm=1&cachefrom=%5B%22{}%22%5D\
-                 &labels=%7B%22com.buildkite.sockguard.owner%22:%22me%22%7D&t=new:latest&t=acme/app:2&forcerm=1&dockerfile=Dockerfile",
+                 &labels=%7B%22com.buildkite.sockguard.owner%22:%22me%22%7D&forcerm=1&dockerfile=Dockerfile",
                 id('c')
             )
         );

@@ -6,7 +6,7 @@ use super::{Agent, Ask, build};
 use crate::dockerfile::{self, Variables};
 use crate::json::{Object, Value};
 use crate::owner::{OWNER_LABEL, Standing};
-use crate::permit::{Answer, Payload, Permit, RegistryAuth, Step, Verdict, View};
+use crate::permit::{Answer, Payload, Permit, Progress, RegistryAuth, Step, Verdict, View};
 use crate::policy::{self, ImageOperation as Operation, SystemOperation};
 use crate::query::{Param, Query};
 use crate::reference::{self, Parsed, Reference};
@@ -347,9 +347,13 @@ pub fn may_pull(name: &Reference, agent: &Agent) -> Result<(), Refusal> {
 
 async fn import(mut ask: Ask, agent: &Agent, world: &impl World) -> Verdict {
     granted(Operation::Import, agent)?;
+    // The image gets its name when it is there: the upload may take as long as the client likes.
+    let mut names = Vec::new();
     if let Some(target) = target(&ask.query)? {
         may_take(&target, agent, world).await?;
-        set_target(&mut ask.query, &target);
+        ask.query.remove("repo");
+        ask.query.remove("tag");
+        names.push(target);
     } else if ask.query.remove("tag").is_some() {
         return Err(Refusal::malformed("the query parameter tag has no meaning without repo"));
     }
@@ -362,7 +366,11 @@ async fn import(mut ask: Ask, agent: &Agent, world: &impl World) -> Verdict {
     changes.extend(own);
     ask.query.set("changes", Param::List(changes));
     let rules = ArchiveRules { form: ArchiveForm::FileSystem, max_bytes: max_archive(agent) };
-    Ok(rewritten(forward(ask, "/images/create").with(Payload::Archive(rules))))
+    let mut permit = rewritten(forward(ask, "/images/create").with(Payload::Archive(rules)));
+    if !names.is_empty() {
+        permit.answer = Answer::Named { names, from: Progress::Import };
+    }
+    Ok(permit)
 }
 
 async fn push(name: &Name, mut ask: Ask, agent: &Agent, world: &impl World) -> Verdict {
@@ -409,6 +417,7 @@ async fn delete(name: &Name, ask: Ask, agent: &Agent, world: &impl World) -> Ver
 
 async fn commit(mut ask: Ask, agent: &Agent, world: &impl World) -> Verdict {
     granted(Operation::Commit, agent)?;
+    let mut names = Vec::new();
     let reference = ask.query.text("container").unwrap_or_default();
     let container = match world.container(reference).await? {
         Some(container) if container.standing(&agent.owner) == Standing::Own => container,
@@ -417,10 +426,10 @@ async fn commit(mut ask: Ask, agent: &Agent, world: &impl World) -> Verdict {
     ask.query.set("container", Param::Text(container.id.as_str().to_owned()));
     if let Some(target) = target(&ask.query)? {
         may_take(&target, agent, world).await?;
-        set_target(&mut ask.query, &target);
-    } else {
-        ask.query.remove("tag");
+        names.push(Step::Tag { name: target });
     }
+    ask.query.remove("repo");
+    ask.query.remove("tag");
     check_changes(&ask.query.list("changes").join("\n"))?;
     let mut body = match ask.body.take() {
         None | Some(Value::Null) => Object::new(),
@@ -435,7 +444,11 @@ async fn commit(mut ask: Ask, agent: &Agent, world: &impl World) -> Verdict {
     labels::stamp(fields, "Labels", agent)?;
     // What the container carries besides is not its image's.
     labels::blank_inherited(fields, &container.labels);
-    Ok(rewritten(forward(ask, "/commit").with(Payload::Json(Value::Object(body)))))
+    let mut permit = rewritten(forward(ask, "/commit").with(Payload::Json(Value::Object(body))));
+    // A commit pauses the container and lets it go on at its end.
+    permit.before.push(Step::ShareBinds);
+    permit.after = names;
+    Ok(permit)
 }
 
 /// The name under which an image is saved. The archive carries the names, so names go upstream, each with its tag: by
@@ -622,13 +635,11 @@ mod tests {
             ("POST /build/prune?all=1", "200 OK {\"CachesDeleted\":null,\"SpaceReclaimed\":0}".to_owned()),
             (
                 "POST /images/create?fromSrc=-&repo=new&changes=CMD+a",
-                format!(
-                    "POST /images/create?fromSrc=-&repo=new&changes=LABEL%20{owner}%3Dme&changes=CMD%20a&tag=latest"
-                ),
+                format!("POST /images/create?fromSrc=-&changes=LABEL%20{owner}%3Dme&changes=CMD%20a"),
             ),
             (
                 "POST /commit?container=box&repo=new",
-                format!("POST /commit?container=box-id&repo=new&tag=latest {{\"Labels\":{{\"{owner}\":\"me\"}}}}"),
+                format!("POST /commit?container=box-id {{\"Labels\":{{\"{owner}\":\"me\"}}}}"),
             ),
             ("GET /distribution/alpine/json", "GET /distribution/alpine/json".to_owned()),
         ] {

@@ -124,7 +124,8 @@ impl Guard {
         let _ = stream.write_all(&bytes);
         let mut reader = BufReader::new(stream);
         let mut answer = http::head(&mut reader)?.unwrap_or_default();
-        let hijacked = answer.status() == 101 || answer.header("Content-Type") == Some("application/vnd.docker.raw-stream");
+        let hijacked =
+            answer.status() == 101 || answer.header("Content-Type") == Some("application/vnd.docker.raw-stream");
         let bodiless = request.method == "HEAD" || matches!(answer.status(), 204 | 304);
         if !hijacked && !bodiless {
             http::body(&mut reader, &mut answer, true)?;
@@ -197,7 +198,8 @@ fn made(root: &Path, case: &Case) -> Vec<String> {
             .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
             .map(|entry| format!("{path}/{}", entry.file_name().to_string_lossy()))
             .collect();
-        let laid_out = |path: &str| roots(case).any(|r| r.starts_with(path)) || case.host.keys().any(|k| k.starts_with(path));
+        let laid_out =
+            |path: &str| roots(case).any(|r| r.starts_with(path)) || case.host.keys().any(|k| k.starts_with(path));
         if below.is_empty() && !laid_out(&path) {
             out.push(path);
         }
@@ -206,4 +208,3 @@ fn made(root: &Path, case: &Case) -> Vec<String> {
     out.sort();
     out
 }
-

@@ -225,7 +225,8 @@ fn request(value: Value, facts: &Facts) -> Result<Request, String> {
     let line = facts.expand(&fields.text("line")?.ok_or("a request has a line")?);
     let (method, target) = line.split_once(' ').ok_or("a request's line is a method and a target")?;
     let headers = fields.members("headers")?;
-    let headers = headers.into_iter().map(|(name, value)| (name, value.as_str().unwrap_or_default().to_owned())).collect();
+    let headers =
+        headers.into_iter().map(|(name, value)| (name, value.as_str().unwrap_or_default().to_owned())).collect();
     let body = fields.take("body").map(|body| facts.expand(&body.to_string()).into_bytes());
     let raw = fields.take("raw").map(|raw| raw_bytes(&raw, facts)).transpose()?;
     fields.end()?;
@@ -302,7 +303,9 @@ fn check_expectation(expect: Value) -> Result<(), String> {
 impl Case {
     /// What is expected, as text. The code is for the audit: a client does not see it.
     pub fn expected(&self, with_code: bool) -> String {
-        let Some(mut expect) = self.document.get("expect").cloned() else { return "(nothing: BLESS=1 writes it)".to_owned() };
+        let Some(mut expect) = self.document.get("expect").cloned() else {
+            return "(nothing: BLESS=1 writes it)".to_owned();
+        };
         if let Some(refuse) = expect.as_object_mut().and_then(|o| o.get_mut("refuse")).and_then(Value::as_object_mut)
             && !with_code
         {

@@ -122,7 +122,8 @@ impl State {
 
     fn receive(&mut self, request: &Message) -> Reply {
         let mut words = request.line.split(' ');
-        let (method, target) = (words.next().unwrap_or_default().to_owned(), words.next().unwrap_or_default().to_owned());
+        let (method, target) =
+            (words.next().unwrap_or_default().to_owned(), words.next().unwrap_or_default().to_owned());
         let (path, query) = target.split_once('?').unwrap_or((&target, ""));
         let body = match (request.body.as_slice(), request.header("Content-Type")) {
             ([], _) => Body::None,
@@ -152,13 +153,21 @@ impl State {
         let segments: Vec<&str> = path.trim_start_matches('/').split('/').collect();
         match (method, segments.as_slice()) {
             ("GET" | "HEAD", ["_ping"]) => reply(200, "OK"),
-            ("GET", ["version"]) => reply(200, object(vec![("ApiVersion", self.version().into()), ("Version", "20.10.24".into())])),
+            ("GET", ["version"]) => {
+                reply(200, object(vec![("ApiVersion", self.version().into()), ("Version", "20.10.24".into())]))
+            }
             ("GET", ["containers", "json"]) => {
-                let of_label = |c: &&Container| query_has(query, &c.labels) && (!query.contains("\"status\"") || c.running);
+                let of_label =
+                    |c: &&Container| query_has(query, &c.labels) && (!query.contains("\"status\"") || c.running);
                 let entry = |c: &Container| {
                     let mounts = if c.writes { vec![object(vec![("RW", true.into())])] } else { Vec::new() };
                     let name = format!("/{}", c.name);
-                    object(vec![("Id", c.id.as_str().into()), ("Names", texts([&name])), ("Labels", labels(&c.labels)), ("Mounts", Value::Array(mounts))])
+                    object(vec![
+                        ("Id", c.id.as_str().into()),
+                        ("Names", texts([&name])),
+                        ("Labels", labels(&c.labels)),
+                        ("Mounts", Value::Array(mounts)),
+                    ])
                 };
                 reply(200, Value::Array(self.facts.containers.iter().filter(of_label).map(entry).collect()))
             }
@@ -171,7 +180,10 @@ impl State {
                     |c| {
                         let config = object(vec![("Labels", labels(&c.labels))]);
                         let name = format!("/{}", c.name);
-                        reply(200, object(vec![("Id", c.id.as_str().into()), ("Name", name.into()), ("Config", config)]))
+                        reply(
+                            200,
+                            object(vec![("Id", c.id.as_str().into()), ("Name", name.into()), ("Config", config)]),
+                        )
                     },
                 )
             }
@@ -179,28 +191,43 @@ impl State {
                 let id = self.make("container");
                 let image = self.facts.image(&text(body, "Image")).map(|i| i.id.clone()).unwrap_or_default();
                 let config = object(vec![("Labels", body.at(&["Labels"]).cloned().unwrap_or(Value::Null))]);
-                self.inspects.push((id.clone(), object(vec![("Id", id.as_str().into()), ("Image", image.into()), ("Config", config)])));
+                self.inspects.push((
+                    id.clone(),
+                    object(vec![("Id", id.as_str().into()), ("Image", image.into()), ("Config", config)]),
+                ));
                 reply(201, object(vec![("Id", id.into()), ("Warnings", Value::Array(Vec::new()))]))
             }
             ("POST", ["containers", _, "exec"]) => reply(201, object(vec![("Id", self.make("exec").into())])),
-            ("POST", ["containers", _, "attach"]) | ("GET", ["containers", _, "attach", "ws"]) | ("POST", ["exec", _, "start"]) => {
-                Reply { status: 200, body: Value::Null, upgrade: true }
-            }
+            ("POST", ["containers", _, "attach"])
+            | ("GET", ["containers", _, "attach", "ws"])
+            | ("POST", ["exec", _, "start"]) => Reply { status: 200, body: Value::Null, upgrade: true },
             ("POST", ["containers", _, "start" | "stop" | "restart" | "kill" | "pause" | "unpause" | "rename"])
             | ("DELETE", ["containers" | "networks" | "volumes", _]) => reply(204, Value::Null),
             ("GET", ["exec", id, "json"]) => self.facts.exec(id).map_or_else(
                 || absent(format!("No such exec instance: {id}")),
-                |exec: &Exec| reply(200, object(vec![("ID", exec.id.as_str().into()), ("ContainerID", exec.container.as_str().into())])),
+                |exec: &Exec| {
+                    reply(
+                        200,
+                        object(vec![("ID", exec.id.as_str().into()), ("ContainerID", exec.container.as_str().into())]),
+                    )
+                },
             ),
             ("GET", ["images", "json"]) => {
                 let entries = self.facts.images.iter().filter(|image| query_has(query, &image.labels));
-                let entry = |i: &Image| object(vec![("Id", i.id.as_str().into()), ("RepoTags", texts(&i.names)), ("Labels", labels(&i.labels))]);
+                let entry = |i: &Image| {
+                    object(vec![
+                        ("Id", i.id.as_str().into()),
+                        ("RepoTags", texts(&i.names)),
+                        ("Labels", labels(&i.labels)),
+                    ])
+                };
                 reply(200, Value::Array(entries.map(entry).collect()))
             }
             ("GET", ["images", reference @ .., "json"]) => {
                 let reference = reference.join("/");
                 let found = self.facts.image(&reference);
-                found.map_or_else(|| absent(format!("No such image: {reference}")), |image| reply(200, inspected(image)))
+                found
+                    .map_or_else(|| absent(format!("No such image: {reference}")), |image| reply(200, inspected(image)))
             }
             ("GET", ["images", .., "history"] | ["images", "search"]) => reply(200, Value::Array(Vec::new())),
             ("DELETE", ["images", ..]) => reply(200, Value::Array(Vec::new())),
@@ -210,27 +237,55 @@ impl State {
                 let entries = self.facts.networks.iter().filter(|network| query_has(query, &network.labels));
                 reply(200, Value::Array(entries.map(network).collect()))
             }
-            ("GET", ["networks", id]) => {
-                self.facts.network(id).map_or_else(|| absent(format!("network {id} not found")), |found| reply(200, network(found)))
-            }
+            ("GET", ["networks", id]) => self
+                .facts
+                .network(id)
+                .map_or_else(|| absent(format!("network {id} not found")), |found| reply(200, network(found))),
             ("POST", ["networks", "create"]) => {
                 let id = self.make("network");
-                self.facts.networks.push(Network { reference: "new".to_owned(), name: text(body, "Name"), id: id.clone(), labels: labels_of(body.at(&["Labels"])) });
+                self.facts.networks.push(Network {
+                    reference: "new".to_owned(),
+                    name: text(body, "Name"),
+                    id: id.clone(),
+                    labels: labels_of(body.at(&["Labels"])),
+                });
                 reply(201, object(vec![("Id", id.into()), ("Warning", "".into())]))
             }
-            ("GET", ["volumes"]) => reply(200, object(vec![("Volumes", Value::Array(Vec::new())), ("Warnings", Value::Null)])),
+            ("GET", ["volumes"]) => {
+                reply(200, object(vec![("Volumes", Value::Array(Vec::new())), ("Warnings", Value::Null)]))
+            }
             ("GET", ["volumes", name]) => self.facts.volume(name).map_or_else(
                 || absent(format!("get {name}: no such volume")),
-                |v| reply(200, object(vec![("Name", v.name.as_str().into()), ("Driver", "local".into()), ("Labels", labels(&v.labels))])),
+                |v| {
+                    reply(
+                        200,
+                        object(vec![
+                            ("Name", v.name.as_str().into()),
+                            ("Driver", "local".into()),
+                            ("Labels", labels(&v.labels)),
+                        ]),
+                    )
+                },
             ),
             ("POST", ["volumes", "create"]) => {
                 let name = text(body, "Name");
                 if let Some(v) = self.facts.volume(&name) {
-                    return reply(201, object(vec![("Name", name.into()), ("Labels", labels(&v.labels)), ("Options", Value::Null)]));
+                    return reply(
+                        201,
+                        object(vec![("Name", name.into()), ("Labels", labels(&v.labels)), ("Options", Value::Null)]),
+                    );
                 }
                 self.facts.volumes.push(Volume { name: name.clone(), labels: labels_of(body.at(&["Labels"])) });
                 let echo = |key: &str| body.at(&[key]).cloned().unwrap_or(Value::Null);
-                reply(201, object(vec![("Name", name.into()), ("Driver", "local".into()), ("Labels", echo("Labels")), ("Options", echo("DriverOpts"))]))
+                reply(
+                    201,
+                    object(vec![
+                        ("Name", name.into()),
+                        ("Driver", "local".into()),
+                        ("Labels", echo("Labels")),
+                        ("Options", echo("DriverOpts")),
+                    ]),
+                )
             }
             ("GET", ["containers", _, "changes"] | ["containers", _, "logs"] | ["events"]) => reply(200, Value::Null),
             _ => reply(200, Value::Object(Object::new())),
@@ -258,10 +313,18 @@ fn query_has(query: &str, labels: &Labels) -> bool {
 fn inspected(image: &Image) -> Value {
     let config = object(vec![
         ("Labels", labels(&image.labels)),
-        ("Volumes", Value::Object(image.volumes.iter().map(|path| (path.clone(), Value::Object(Object::new()))).collect())),
+        (
+            "Volumes",
+            Value::Object(image.volumes.iter().map(|path| (path.clone(), Value::Object(Object::new()))).collect()),
+        ),
         ("OnBuild", texts(&image.on_build)),
     ]);
-    object(vec![("Id", image.id.as_str().into()), ("RepoTags", texts(&image.names)), ("RepoDigests", texts([])), ("Config", config)])
+    object(vec![
+        ("Id", image.id.as_str().into()),
+        ("RepoTags", texts(&image.names)),
+        ("RepoDigests", texts([])),
+        ("Config", config),
+    ])
 }
 
 fn network(network: &Network) -> Value {
@@ -278,4 +341,3 @@ pub fn contract(state: &State, text: &str) -> String {
     let text = state.facts.contract(text);
     state.made.iter().fold(text, |text, id| text.replace(id, "{new}"))
 }
-

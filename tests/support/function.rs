@@ -55,7 +55,8 @@ pub fn command_line(group: &Group, directory: &Path) -> Vec<String> {
     } else {
         group.policy.clone()
     };
-    let mut words: Vec<String> = ["-owner-label", &group.owner, "-policy", &policy, "-socket-on-host", GUARDED].map(str::to_owned).to_vec();
+    let mut words: Vec<String> =
+        ["-owner-label", &group.owner, "-policy", &policy, "-socket-on-host", GUARDED].map(str::to_owned).to_vec();
     words.extend(group.flags.iter().cloned());
     words
 }
@@ -83,15 +84,16 @@ async fn decide(case: &Case, agent: &Agent, world: &CaseWorld<'_>) -> Result<Per
     let target = route::parse(&method, path)?;
     let query = query::parse(&target.route, query)?;
     let bytes = request.body.as_deref().unwrap_or_default().trim_ascii();
-    let body = match judge::body_kind(&target.route) {
-        BodyKind::Empty if matches!(bytes, b"" | b"null" | b"{}") => None,
-        BodyKind::Empty => return Err(Refusal::malformed("this endpoint takes no body")),
-        BodyKind::Json if bytes.is_empty() => None,
-        BodyKind::Json => Some(json::parse(bytes).map_err(|e| {
-            Refusal::malformed(format!("the body is not the JSON that can be read in one way: {e}"))
-        })?),
-        BodyKind::Stream => None,
-    };
+    let body =
+        match judge::body_kind(&target.route) {
+            BodyKind::Empty if matches!(bytes, b"" | b"null" | b"{}") => None,
+            BodyKind::Empty => return Err(Refusal::malformed("this endpoint takes no body")),
+            BodyKind::Json if bytes.is_empty() => None,
+            BodyKind::Json => Some(json::parse(bytes).map_err(|e| {
+                Refusal::malformed(format!("the body is not the JSON that can be read in one way: {e}"))
+            })?),
+            BodyKind::Stream => None,
+        };
     judge::judge(Ask { route: target.route, version: target.version, query, body }, agent, world).await
 }
 
@@ -117,7 +119,10 @@ fn rendered(case: &Case, permit: Permit, agent: &Agent, world: &CaseWorld<'_>) -
             Step::ShareBinds => {}
             Step::HoldBinds { container, binds } => {
                 let others = world.facts.containers.iter().filter(|other| {
-                    other.running && other.writes && other.id != container.as_str() && other.labels.get(OWNER_LABEL).is_some_and(|o| *o == case.group.owner)
+                    other.running
+                        && other.writes
+                        && other.id != container.as_str()
+                        && other.labels.get(OWNER_LABEL).is_some_and(|o| *o == case.group.owner)
                 });
                 for other in others {
                     out.forward.push(own("POST", &format!("/containers/{}/pause", other.id), "", Body::None));
@@ -163,7 +168,11 @@ fn rendered(case: &Case, permit: Permit, agent: &Agent, world: &CaseWorld<'_>) -
                 RegistryAuth::Auth => Some("X-Registry-Auth"),
                 RegistryAuth::Config => Some("X-Registry-Config"),
             };
-            let headers = case.request.headers.iter().filter(|(name, _)| credentials.is_some_and(|c| name.eq_ignore_ascii_case(c)));
+            let headers = case
+                .request
+                .headers
+                .iter()
+                .filter(|(name, _)| credentials.is_some_and(|c| name.eq_ignore_ascii_case(c)));
             out.forward.push(Forward {
                 line: format!("{} {version}{}", request.method, request.path),
                 query: request.query.encode(),
@@ -179,11 +188,17 @@ fn rendered(case: &Case, permit: Permit, agent: &Agent, world: &CaseWorld<'_>) -
                 if let Some(alias) = alias {
                     endpoint.set("Aliases", [alias].into_iter().collect::<Value>());
                 }
-                let body = Value::from([("Container", Value::from(container)), ("EndpointConfig", Value::Object(endpoint))]);
+                let body =
+                    Value::from([("Container", Value::from(container)), ("EndpointConfig", Value::Object(endpoint))]);
                 out.forward.push(own("POST", "/networks/{new}/connect", "", Body::Json(body)));
             }
             Step::Brought { .. } | Step::Exec { .. } => {}
-            Step::CreateVolume { .. } | Step::MakeDirectory { .. } | Step::ShareBinds | Step::HoldBinds { .. } | Step::Stop { .. } | Step::Leave { .. } => {
+            Step::CreateVolume { .. }
+            | Step::MakeDirectory { .. }
+            | Step::ShareBinds
+            | Step::HoldBinds { .. }
+            | Step::Stop { .. }
+            | Step::Leave { .. } => {
                 return Err("a step of before stands in after".to_owned());
             }
         }
@@ -223,7 +238,8 @@ impl World for CaseWorld<'_> {
 
     async fn network(&self, reference: &str) -> Result<Option<Network>, Refusal> {
         let own = |n: &&super::facts::Network| n.labels.get(OWNER_LABEL).is_some_and(|o| o == self.owner.as_str());
-        let found = find_network(self.facts.networks.iter().filter(own), reference).or_else(|| self.facts.network(reference));
+        let found =
+            find_network(self.facts.networks.iter().filter(own), reference).or_else(|| self.facts.network(reference));
         Ok(found.map(|n| Network { id: Id::new(&n.id), name: n.name.clone(), labels: n.labels.clone() }))
     }
 

@@ -44,7 +44,8 @@ pub fn problems() -> Vec<String> {
     let mut seen: BTreeMap<Endpoint, usize> = BTreeMap::new();
     let text = std::fs::read_to_string(case::root().join("routes.txt")).unwrap();
     let facts = Facts::read(json::parse(ENGINE.as_bytes()).unwrap()).unwrap();
-    let group = Group { policy: "ci-agent".to_owned(), flags: Vec::new(), owner: "me".to_owned(), api_version: (1, 41) };
+    let group =
+        Group { policy: "ci-agent".to_owned(), flags: Vec::new(), owner: "me".to_owned(), api_version: (1, 41) };
     let agent = function::settings(&group, Path::new("")).unwrap().agent;
     for (i, line) in text.lines().enumerate() {
         if line.is_empty() || line.starts_with('#') {
@@ -61,7 +62,12 @@ pub fn problems() -> Vec<String> {
         for prefix in ["", "/v1.24", "/v1.41", "/v1.55"] {
             let came = decision(method, &facts.expand(&format!("{prefix}{example}")), &agent, &facts);
             if came.0 != *word {
-                problems.push(format!("line {}: {method} {prefix}{example} is {} ({}), not {word}", i + 1, came.0, came.1));
+                problems.push(format!(
+                    "line {}: {method} {prefix}{example} is {} ({}), not {word}",
+                    i + 1,
+                    came.0,
+                    came.1
+                ));
             }
         }
     }
@@ -86,7 +92,10 @@ fn decision(method: &str, path: &str, agent: &Agent, facts: &Facts) -> (&'static
             let word = match refusal {
                 Refusal::NotAllowed { .. } | Refusal::Unknown { .. } => "refused",
                 Refusal::Unavailable { .. } | Refusal::Absent { .. } => "made",
-                Refusal::Malformed { .. } | Refusal::Conflict { .. } | Refusal::TooLarge { .. } | Refusal::Engine { .. } => "granted",
+                Refusal::Malformed { .. }
+                | Refusal::Conflict { .. }
+                | Refusal::TooLarge { .. }
+                | Refusal::Engine { .. } => "granted",
             };
             (word, refusal.message("ci-agent"))
         }
