@@ -107,13 +107,11 @@ pub async fn report(world: &Lookup, info: impl Fn(&str), warn: impl Fn(&str)) {
             ));
         }
     }
-    let default_socket = world.sockets.guarded.as_path();
+    let guarded = world.sockets.guarded.as_path();
     if let Ok(Place::Container(own)) = world.place().await
-        && own.on_host(default_socket).is_some_and(|real| real != default_socket)
+        && let Some(real) = own.on_host(guarded).filter(|real| real != guarded)
     {
-        warn(&format!(
-            "{} is a path in sockguard's own container: -socket-on-host gives the host's",
-            default_socket.display()
-        ));
+        let (guarded, real) = (guarded.display(), real.display());
+        warn(&format!("{guarded} is {real} on the engine's host: start with -socket-on-host {real}"));
     }
 }
