@@ -61,7 +61,7 @@ impl Extent {
                     self.state = State::Text;
                 }
                 State::Between => {
-                    let n = rest.iter().position(|b| STRUCTURE[usize::from(*b)])?;
+                    let n = rest.iter().position(|b| matches!(b, b'"' | b'{' | b'}' | b'[' | b']'))?;
                     at += n + 1;
                     match rest.get(n) {
                         Some(b'"') => self.state = State::Text,
@@ -95,17 +95,6 @@ impl Extent {
         self.state == State::Scalar
     }
 }
-
-/// What changes the depth or begins a string.
-const STRUCTURE: [bool; 256] = {
-    let mut table = [false; 256];
-    table[b'"' as usize] = true;
-    table[b'{' as usize] = true;
-    table[b'}' as usize] = true;
-    table[b'[' as usize] = true;
-    table[b']' as usize] = true;
-    table
-};
 
 /// Where the next quote or backslash is. Eight bytes are looked at in one step: most of an answer lies in strings.
 fn end_of_run(text: &[u8]) -> Option<usize> {
