@@ -322,4 +322,5 @@ fn unframed(headers: &mut hyper::HeaderMap) {
 }
 
 #[cfg(test)]
+#[expect(clippy::expect_used, clippy::indexing_slicing, clippy::string_slice, reason = "tests")]
 mod tests;

@@ -158,7 +158,8 @@ impl<U: Upstream> Judge<U> {
             }
             ("container", Holder::Other | Holder::Nobody) => Show::Hidden,
             ("image", Holder::Me) => {
-                if let Some(known) = &mut self.known {
+                // A pull or push names the reference, not the ID.
+                if let Some(known) = self.known.as_mut().filter(|_| event.id.starts_with("sha256:")) {
                     known.images.insert(event.id.into());
                 }
                 Show::Shown

@@ -90,6 +90,7 @@ fn our_key(key: &[u8]) -> Result<Option<Cow<'_, str>>, Broken> {
 }
 
 #[cfg(test)]
+#[expect(clippy::expect_used, reason = "tests")]
 mod tests {
     use super::*;
 

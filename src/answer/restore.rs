@@ -150,6 +150,7 @@ fn clean(path: &str) -> String {
 }
 
 #[cfg(test)]
+#[expect(clippy::expect_used, reason = "tests")]
 mod tests {
     use super::*;
 

@@ -367,6 +367,7 @@ pub fn pass(value: &[u8], out: &mut Vec<u8>) -> Show {
 }
 
 #[cfg(test)]
+#[expect(clippy::expect_used, reason = "tests")]
 mod tests {
     use super::*;
 

@@ -487,4 +487,14 @@ fn speed() {
         let rate = all.len() as f64 / least.as_secs_f64() / 1e6;
         println!("pieces of {size}: {} bytes in {least:?}, {rate:.0} MB/s", all.len());
     }
+    for file in ["container.json", "container-size.json"] {
+        let document = read("20.10", file);
+        let least = (0..1000).map(|_| {
+            let start = std::time::Instant::now();
+            let mut out = Vec::with_capacity(document.len());
+            containers::inspection(&document, &agent().owner, &mut out).expect(file);
+            start.elapsed()
+        });
+        println!("{file}: {} bytes in {:?}", document.len(), least.min().expect("a round"));
+    }
 }
