@@ -16,35 +16,61 @@ mod support;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::sync::Mutex;
 use support::binary::Guard;
-use support::case::{self, Case, Group};
+use support::case::{self, Case, Group, Outcome};
 use support::{function, routes};
 
 #[test]
 fn every_case_holds_as_a_function_call() {
     let mut failures = Vec::new();
     let cases = picked(&mut failures);
-    for case in cases.iter().filter(|case| !case.binary_only) {
-        settle(case, function::run(case), true, &mut failures);
+    for (group, members) in groups(cases.iter().filter(|case| !case.binary_only)) {
+        match function::agent(group) {
+            Ok(agent) => members.iter().for_each(|case| settle(case, function::run(case, &agent), Run::Function, &mut failures)),
+            Err(problem) => failures.push(format!("{}\n  {problem}", members[0].sentence)),
+        }
     }
     report(&failures, cases.len());
 }
 
 #[test]
 fn every_case_holds_through_the_binary() {
+    /// A guard takes so many cases, one after the other.
+    const CASES: usize = 60;
+    /// So many guards at once: they wait most of the time.
+    const GUARDS: usize = 6;
     let mut failures = Vec::new();
     let cases = picked(&mut failures);
-    let mut groups: BTreeMap<&Group, Vec<&Case>> = BTreeMap::new();
-    for case in &cases {
-        groups.entry(&case.group).or_default().push(case);
-    }
-    for (group, members) in groups {
-        match Guard::start(group, members[0]) {
-            Ok(guard) => members.iter().for_each(|case| settle(case, guard.run(case), false, &mut failures)),
-            Err(problem) => failures.push(format!("{}\n  {problem}", members[0].sentence)),
+    let groups = groups(cases.iter());
+    let parts = groups.iter().flat_map(|(group, members)| members.chunks(CASES).map(|part| (*group, part.to_vec())));
+    let parts = Mutex::new(parts.collect::<Vec<(&Group, Vec<&Case>)>>());
+    let failures = Mutex::new(failures);
+    std::thread::scope(|scope| {
+        for _ in 0..GUARDS {
+            scope.spawn(|| {
+                loop {
+                    let Some((group, members)) = parts.lock().unwrap().pop() else { return };
+                    let mut found = Vec::new();
+                    match Guard::start(group, members[0]) {
+                        Ok(guard) => {
+                            members.iter().for_each(|case| settle(case, guard.run(case), Run::Binary, &mut found));
+                        }
+                        Err(problem) => found.push(format!("{}\n  {problem}", members[0].sentence)),
+                    }
+                    failures.lock().unwrap().append(&mut found);
+                }
+            });
         }
-    }
-    report(&failures, cases.len());
+    });
+    report(&failures.into_inner().unwrap(), cases.len());
+}
+
+/// Cases by the settings of their guard.
+fn groups<'a>(cases: impl Iterator<Item = &'a Case>) -> BTreeMap<&'a Group, Vec<&'a Case>> {
+    let mut groups: BTreeMap<&Group, Vec<&Case>> = BTreeMap::new();
+    cases.for_each(|case| groups.entry(&case.group).or_default().push(case));
+    groups
 }
 
 #[test]
@@ -61,16 +87,23 @@ fn picked(failures: &mut Vec<String>) -> Vec<Case> {
     cases
 }
 
-/// Compares what came with what was expected, or writes it down.
-fn settle(case: &Case, outcome: Result<case::Outcome, String>, with_code: bool, failures: &mut Vec<String>) {
+/// The two ways to run a case.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Run {
+    Function,
+    Binary,
+}
+
+/// Compares what came with what was expected, or writes it down: what the function says, where it can say it.
+fn settle(case: &Case, outcome: Result<Outcome, String>, run: Run, failures: &mut Vec<String>) {
     let outcome = match outcome {
         Ok(outcome) => outcome,
         Err(problem) => return failures.push(format!("{}\n  {problem}", case.sentence)),
     };
-    if std::env::var_os("BLESS").is_some() && (with_code || case.binary_only) {
+    if std::env::var_os("BLESS").is_some() && (run == Run::Function || case.binary_only) {
         return case.bless(&outcome);
     }
-    let (expected, came) = (case.expected(with_code), outcome.rendered(with_code));
+    let (expected, came) = (case.expected(), outcome.rendered());
     if expected != came {
         let mut text = case.sentence.clone();
         for line in difference(&expected, &came) {

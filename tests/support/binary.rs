@@ -64,24 +64,34 @@ impl Guard {
     pub fn run(&self, case: &Case) -> Result<Outcome, String> {
         let root = self.directory.path();
         lay_out(root, case).map_err(|e| e.to_string())?;
-        self.engine.begin(&case.facts);
+        let mut facts = case.facts.clone();
+        for label in facts.containers.iter_mut().flat_map(|container| container.labels.values_mut()) {
+            *label = on_host(label, root);
+        }
+        self.engine.begin(&facts);
+        let recorded = self.log().len();
         let answer = self.ask(case).map_err(|e| format!("no answer: {e}\n{}", self.log()))?;
         self.settle();
+        let audit = self.audit(recorded)?;
+        let said = |key: &str| audit.at(&[key]).and_then(json::Value::as_str).unwrap_or_default();
         let unversioned = !case.request.target.starts_with("/v1.");
         let reads = matches!(case.request.method.as_str(), "GET" | "HEAD");
         let mut out = Outcome::default();
         self.engine.with(|state| {
             out.forward.append(&mut state.record);
             if unversioned && reads && answer.status() < 400 && out.forward.is_empty() {
-                out.forward.extend(client_read(&mut state.reads, &case.expected(false)));
+                out.forward.extend(client_read(&mut state.reads, &case.expected()));
             }
         });
         let document = json::parse(&answer.body).ok();
         if answer.status() >= 400 || answer.status() == 0 {
             let message = document.as_ref().and_then(|body| body.at(&["message"])?.as_str()).unwrap_or_default();
-            out.refuse = Some((answer.status(), String::new(), message.to_owned()));
+            out.refuse = Some((answer.status(), said("reason").to_owned(), message.to_owned()));
         } else if out.forward.is_empty() {
             out.answer = Some((answer.status(), document.unwrap_or(json::Value::Null)));
+        }
+        if (said("verdict") == "refuse") != out.refuse.is_some() {
+            return Err(format!("the audit tells of another verdict: {audit}"));
         }
         out.makes = made(root, case);
         let plain = |text: &str| {
@@ -92,6 +102,20 @@ impl Guard {
             text.replace(&named, "sockguard-root-").replace(&*root, "")
         };
         Ok(self.engine.with(|state| out.map(&|text| plain(&engine::contract(state, text)))))
+    }
+
+    /// The line that the audit has for a request, from this place of the log on.
+    fn audit(&self, from: usize) -> Result<json::Value, String> {
+        let deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline {
+            let log = self.log();
+            let line = log[from..].lines().find(|line| line.contains("\"verdict\"") && line.ends_with('}'));
+            if let Some(line) = line {
+                return json::parse(line.as_bytes()).map_err(|e| format!("the audit's line is no JSON: {e}: {line}"));
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Err("the audit has no line for the request".to_owned())
     }
 
     fn ask(&self, case: &Case) -> std::io::Result<http::Message> {

@@ -301,41 +301,31 @@ fn check_expectation(expect: Value) -> Result<(), String> {
 }
 
 impl Case {
-    /// What is expected, as text. The code is for the audit: a client does not see it.
-    pub fn expected(&self, with_code: bool) -> String {
-        let Some(mut expect) = self.document.get("expect").cloned() else {
-            return "(nothing: BLESS=1 writes it)".to_owned();
-        };
-        if let Some(refuse) = expect.as_object_mut().and_then(|o| o.get_mut("refuse")).and_then(Value::as_object_mut)
-            && !with_code
-        {
-            refuse.remove("code");
-        }
-        pretty::document(&expect)
+    /// What is expected, as text.
+    pub fn expected(&self) -> String {
+        self.document.get("expect").map_or_else(|| "(nothing: BLESS=1 writes it)".to_owned(), pretty::document)
     }
 
     /// Writes what came into the file.
     pub fn bless(&self, outcome: &Outcome) {
         let mut document = self.document.clone();
-        document.set("expect", outcome.value(true));
+        document.set("expect", outcome.value());
         std::fs::write(&self.file, pretty::document(&Value::Object(document))).unwrap();
     }
 }
 
 impl Outcome {
     /// As text, as it stands in a case file.
-    pub fn rendered(&self, with_code: bool) -> String {
-        pretty::document(&self.value(with_code))
+    pub fn rendered(&self) -> String {
+        pretty::document(&self.value())
     }
 
-    fn value(&self, with_code: bool) -> Value {
+    fn value(&self) -> Value {
         let mut out = Object::new();
         if let Some((status, code, message)) = &self.refuse {
             let mut refuse = Object::new();
             refuse.set("status", i64::from(*status));
-            if with_code {
-                refuse.set("code", code.as_str());
-            }
+            refuse.set("code", code.as_str());
             refuse.set("message", message.as_str());
             out.set("refuse", refuse);
         }

@@ -256,36 +256,15 @@ impl State {
             }
             ("GET", ["volumes", name]) => self.facts.volume(name).map_or_else(
                 || absent(format!("get {name}: no such volume")),
-                |v| {
-                    reply(
-                        200,
-                        object(vec![
-                            ("Name", v.name.as_str().into()),
-                            ("Driver", "local".into()),
-                            ("Labels", labels(&v.labels)),
-                        ]),
-                    )
-                },
+                |volume| reply(200, made_volume(volume)),
             ),
             ("POST", ["volumes", "create"]) => {
                 let name = text(body, "Name");
-                if let Some(v) = self.facts.volume(&name) {
-                    return reply(
-                        201,
-                        object(vec![("Name", name.into()), ("Labels", labels(&v.labels)), ("Options", Value::Null)]),
-                    );
+                if self.facts.volume(&name).is_none() {
+                    let pairs = |key: &str| labels_of(body.at(&[key]));
+                    self.facts.volumes.push(Volume { name: name.clone(), labels: pairs("Labels"), options: pairs("DriverOpts") });
                 }
-                self.facts.volumes.push(Volume { name: name.clone(), labels: labels_of(body.at(&["Labels"])) });
-                let echo = |key: &str| body.at(&[key]).cloned().unwrap_or(Value::Null);
-                reply(
-                    201,
-                    object(vec![
-                        ("Name", name.into()),
-                        ("Driver", "local".into()),
-                        ("Labels", echo("Labels")),
-                        ("Options", echo("DriverOpts")),
-                    ]),
-                )
+                self.facts.volume(&name).map_or_else(|| reply(500, Value::Null), |volume| reply(201, made_volume(volume)))
             }
             ("GET", ["containers", _, "changes"] | ["containers", _, "logs"] | ["events"]) => reply(200, Value::Null),
             _ => reply(200, Value::Object(Object::new())),
@@ -324,6 +303,15 @@ fn inspected(image: &Image) -> Value {
         ("RepoTags", texts(&image.names)),
         ("RepoDigests", texts([])),
         ("Config", config),
+    ])
+}
+
+fn made_volume(volume: &Volume) -> Value {
+    object(vec![
+        ("Name", volume.name.as_str().into()),
+        ("Driver", "local".into()),
+        ("Labels", labels(&volume.labels)),
+        ("Options", labels(&volume.options)),
     ])
 }
 

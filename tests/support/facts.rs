@@ -82,6 +82,8 @@ pub struct Volume {
     pub name: String,
     /// Its labels.
     pub labels: Labels,
+    /// Its options.
+    pub options: Labels,
 }
 
 /// An exec.
@@ -201,7 +203,7 @@ impl Facts {
         }
         for (name, value) in fields.members("volumes")? {
             let mut fields = Fields::of(&name, value)?;
-            out.volumes.push(Volume { labels: labels(&mut fields)?, name });
+            out.volumes.push(Volume { labels: labels(&mut fields)?, name, options: Labels::new() });
             fields.end()?;
         }
         for (reference, value) in fields.members("execs")? {

@@ -3,11 +3,12 @@
 use super::case::{Body, Case, Forward, Group, Outcome};
 use super::facts::{Facts, PathIs, find_network};
 use hyper::Method;
-use sockguard::cli::{Settings, Surroundings, flags};
+use sockguard::cli::{Surroundings, flags};
 use sockguard::json::{self, Object, Value};
 use sockguard::judge::{self, Agent, Ask, BodyKind};
 use sockguard::owner::{OWNER_LABEL, Owner};
 use sockguard::permit::{Action, Payload, Permit, RegistryAuth, Step};
+use sockguard::reference::Reference;
 use sockguard::refusal::Refusal;
 use sockguard::world::{Container, Id, Image, Network, PathFact, Sockets, Volume, World};
 use sockguard::{query, route};
@@ -20,13 +21,11 @@ use std::task::{Context, Poll, Waker};
 pub const GUARDED: &str = "/run/guarded.sock";
 
 /// Runs a case.
-pub fn run(case: &Case) -> Result<Outcome, String> {
-    let policies = tempfile::tempdir().map_err(|e| e.to_string())?;
-    let settings = settings(&case.group, policies.path())?;
-    let world = CaseWorld { facts: &case.facts, host: &case.host, owner: &settings.agent.owner };
-    let outcome = match now(decide(case, &settings.agent, &world)) {
-        Ok(permit) => rendered(case, permit, &settings.agent, &world)?,
-        Err(refusal) => refused(&refusal, &settings.agent),
+pub fn run(case: &Case, agent: &Agent) -> Result<Outcome, String> {
+    let world = CaseWorld { facts: &case.facts, host: &case.host, owner: &agent.owner };
+    let outcome = match now(decide(case, agent, &world)) {
+        Ok(permit) => rendered(case, permit, agent, &world)?,
+        Err(refusal) => refused(&refusal, agent),
     };
     Ok(outcome.map(&|text| case.facts.contract(text)))
 }
@@ -36,12 +35,14 @@ fn refused(refusal: &Refusal, agent: &Agent) -> Outcome {
     Outcome { refuse: Some((refusal.status().as_u16(), refusal.code().to_owned(), message)), ..Outcome::default() }
 }
 
-/// What the command line of the case's guard makes of it.
-pub fn settings(group: &Group, directory: &Path) -> Result<Settings, String> {
-    let words = command_line(group, directory);
+/// Whom the command line of the case's guard makes.
+pub fn agent(group: &Group) -> Result<Agent, String> {
+    let policies = tempfile::tempdir().map_err(|e| e.to_string())?;
+    let words = command_line(group, policies.path());
     let flags::Words::Flags(given) = flags::parse(&words)? else { return Err("the flags are no settings".to_owned()) };
     let around = Surroundings { pid: 1, docker_host: None, terminal: false };
-    sockguard::cli::settings(&given, &around).map_err(|failure| failure.lines().join("\n"))
+    let settings = sockguard::cli::settings(&given, &around).map_err(|failure| failure.lines().join("\n"))?;
+    Ok(settings.agent)
 }
 
 /// The command line of the case's guard, but for its sockets.
@@ -233,7 +234,13 @@ impl World for CaseWorld<'_> {
             brought: image.brought,
             volumes: image.volumes.clone(),
             on_build: image.on_build.clone(),
+            env: Vec::new(),
+            platform: "linux/amd64".to_owned(),
         }))
+    }
+
+    async fn pull(&self, reference: &Reference, _: Option<&str>, _: Option<&str>) -> Result<(), Refusal> {
+        Err(Refusal::absent(format!("no registry has {reference}")))
     }
 
     async fn network(&self, reference: &str) -> Result<Option<Network>, Refusal> {
