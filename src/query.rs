@@ -185,21 +185,6 @@ pub fn parameters(method: &Method, pattern: &str) -> &'static [(&'static str, Ki
         ("PUT", "/volumes/{name}") => &[("version", Int)],
         ("DELETE", "/volumes/{name}") => &[("force", Bool)],
         ("POST", "/volumes/prune") => &[("filters", Filters)],
-        // Reads that are answered as by an engine that has none take what such an engine would.
-        ("GET", "/swarm") => &[
-            ("filters", Filters),
-            ("status", Bool),
-            ("insertDefaults", Bool),
-            ("details", Bool),
-            ("follow", Bool),
-            ("stdout", Bool),
-            ("stderr", Bool),
-            ("since", Text),
-            ("timestamps", Bool),
-            ("tail", Text),
-        ],
-        ("POST", "/swarm/leave") => &[("force", Bool)],
-        ("GET", "/plugins") => &[("filters", Filters)],
         _ => &[],
     }
 }
@@ -212,6 +197,10 @@ pub fn parameters(method: &Method, pattern: &str) -> &'static [(&'static str, Ki
 pub fn parse(route: &Route, raw: Option<&str>) -> Result<Query, Refusal> {
     let mut query = Query::default();
     let Some(raw) = raw.filter(|raw| !raw.is_empty()) else { return Ok(query) };
+    if let Route::Lacking(_) = route {
+        // Whatever it asks for, it is answered here and goes no further.
+        return Ok(query);
+    }
     let known = parameters(&route.method(), route.pattern());
     if raw.contains(';') {
         return Err(Refusal::malformed("the query has a `;`, which the engine reads in another way than others"));

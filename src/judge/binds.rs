@@ -35,6 +35,15 @@ pub struct Mounts {
     checked: Vec<(PathBuf, PathBuf)>,
 }
 
+impl Mounts {
+    /// Adds a step, unless another mount needed it before.
+    fn first(&mut self, step: Step) {
+        if !self.before.contains(&step) {
+            self.before.push(step);
+        }
+    }
+}
+
 /// A host path that a container asks for.
 struct Bind<'a> {
     field: &'static str,
@@ -310,7 +319,10 @@ fn split(bind: &str) -> Result<Form<'_>, Refusal> {
 fn propagation(word: &str, field: &str) -> Result<(), Refusal> {
     match word {
         "" | "private" | "rprivate" => Ok(()),
-        other => Err(Refusal::not_allowed(field, &Value::from(other), "").hint("only private propagation is served")),
+        "shared" | "rshared" | "slave" | "rslave" => {
+            Err(Refusal::not_allowed(field, &Value::from(word), "").hint("only private propagation is served"))
+        }
+        other => Err(Refusal::malformed(format!("{field}: invalid mode: {other}"))),
     }
 }
 
@@ -332,7 +344,7 @@ async fn named_volume(
     if volumes::claim(field, name, agent, world).await?.is_none() {
         may_create(agent)?;
         let labels = vec![(OWNER_LABEL.to_owned(), agent.owner.to_string())];
-        out.before.push(Step::CreateVolume { name: name.to_owned(), options: Vec::new(), labels });
+        out.first(Step::CreateVolume { name: name.to_owned(), options: Vec::new(), labels });
     }
     out.volumes.push(name.to_owned());
     Ok(())
@@ -423,7 +435,7 @@ async fn place(bind: &Bind<'_>, agent: &Agent, world: &impl World, out: &mut Mou
         }
         let volume = root_volume(root);
         let options = [("type", "none"), ("o", "rbind"), ("device", &root.to_string_lossy())];
-        out.before.push(Step::CreateVolume {
+        out.first(Step::CreateVolume {
             name: volume.clone(),
             options: options.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
             labels: vec![(ROOT_LABEL.to_owned(), root.to_string_lossy().into_owned())],

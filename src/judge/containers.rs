@@ -63,7 +63,7 @@ pub async fn judge(route: Containers, mut ask: Ask, agent: &Agent, world: &impl 
         C::Delete(name) => {
             let container = own(name, agent, world).await?;
             if ask.query.bool("link") {
-                return Err(Refusal::never("removing a link", &Value::Bool(true), "remove the container instead"));
+                return Err(Refusal::operation("removing a link", "").hint("remove the container instead"));
             }
             Ok(forward(ask, format!("/containers/{}", container.id)))
         }

@@ -70,9 +70,9 @@ pub async fn judge(mut ask: Ask, agent: &Agent, world: &impl World) -> Verdict {
 
     let image = judge_image(&body, agent, world).await?;
     labels::blank_inherited(body.entry_object("Labels"), &image.labels);
-    foreign_namespaces(body.entry_object("HostConfig"), agent, world).await?;
-    connect(&mut body, agent, world).await?;
-    let mounts = binds::judge(&mut body, &image, agent, world).await?;
+    foreign_namespaces(body.entry_object("HostConfig"), agent, world).await.map_err(not_the_image)?;
+    connect(&mut body, agent, world).await.map_err(not_the_image)?;
+    let mounts = binds::judge(&mut body, &image, agent, world).await.map_err(not_the_image)?;
     impose(&mut body, policy);
     if let Some(record) = mounts.record {
         body.entry_object("Labels").set(BINDS_LABEL, record.to_string());
@@ -89,6 +89,15 @@ pub async fn judge(mut ask: Ask, agent: &Agent, world: &impl World) -> Verdict {
         request.version = request.version.map(|version| version.max(least));
     }
     Ok(permit)
+}
+
+/// A `404` means to clients that the container's image is missing: they pull it and try again. Of anything else that a
+/// creation names and that is not there, they hear by another status.
+fn not_the_image(refusal: Refusal) -> Refusal {
+    match refusal {
+        Refusal::Absent { message } => Refusal::Conflict { message },
+        other => other,
+    }
 }
 
 /// Checks a name that a container is about to get: one that looks like an ID could be taken for another container.

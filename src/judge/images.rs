@@ -175,9 +175,7 @@ pub async fn judge(route: Images, mut ask: Ask, agent: &Agent, world: &impl Worl
         }
         Images::Distribution(name) => {
             if !agent.policy.system.grants(SystemOperation::Distribution) {
-                return Err(
-                    Refusal::operation("asking a registry for an image", "system.allow").hint("add \"distribution\"")
-                );
+                return Err(Refusal::operation("asking a registry for an image", "system.allow: \"distribution\""));
             }
             let reference = named(name.as_str())?;
             if !policy::any(&agent.policy.image.registries, reference.domain()) {
@@ -206,20 +204,20 @@ pub fn granted(operation: Operation, agent: &Agent) -> Result<(), Refusal> {
     if agent.policy.image.grants(operation) {
         return Ok(());
     }
-    let (what, word) = match operation {
-        Operation::Read => ("reading images", "read"),
-        Operation::Pull => ("pulling images", "pull"),
-        Operation::Push => ("pushing images", "push"),
-        Operation::Build => ("building images", "build"),
-        Operation::Commit => ("committing containers", "commit"),
-        Operation::Load => ("loading images", "load"),
-        Operation::Import => ("importing images", "import"),
-        Operation::Save => ("saving images", "save"),
-        Operation::Tag => ("tagging images", "tag"),
-        Operation::Remove => ("removing images", "remove"),
-        Operation::Search => ("searching registries", "search"),
+    let (what, key) = match operation {
+        Operation::Read => ("reading images", "image.allow: \"read\""),
+        Operation::Pull => ("pulling images", "image.allow: \"pull\""),
+        Operation::Push => ("pushing images", "image.allow: \"push\""),
+        Operation::Build => ("building images", "image.allow: \"build\""),
+        Operation::Commit => ("committing containers", "image.allow: \"commit\""),
+        Operation::Load => ("loading images", "image.allow: \"load\""),
+        Operation::Import => ("importing images", "image.allow: \"import\""),
+        Operation::Save => ("saving images", "image.allow: \"save\""),
+        Operation::Tag => ("tagging images", "image.allow: \"tag\""),
+        Operation::Remove => ("removing images", "image.allow: \"remove\""),
+        Operation::Search => ("searching registries", "image.allow: \"search\""),
     };
-    Err(Refusal::operation(what, "image.allow").hint(format!("add \"{word}\"")))
+    Err(Refusal::operation(what, key))
 }
 
 /// The engine's words for an image that is not there.

@@ -48,6 +48,10 @@ pub async fn judge(route: Networks, mut ask: Ask, agent: &Agent, world: &impl Wo
         Networks::Connect(name) => {
             granted(NetworkOperation::Connect, "connecting containers to networks", "network.allow: \"connect\"")?;
             let network = find(name.as_str(), agent, world).await?.ok_or_else(|| absent(name))?;
+            if network.name == "host" && !agent.policy.container.host_network {
+                let name = Value::from(name.as_str());
+                return Err(Refusal::not_allowed("connecting to the network", &name, "container.host-network"));
+            }
             let mut body =
                 schema::check(bodies::NETWORK_CONNECT, ask.body.take().unwrap_or(Value::Object(Object::new())))?;
             pin_container(&mut body, agent, world).await?;

@@ -62,12 +62,13 @@ pub fn command_line(group: &Group, directory: &Path) -> Vec<String> {
     words
 }
 
-/// Judges a request without parameters and body.
-pub fn judge(method: &Method, path: &str, agent: &Agent, facts: &Facts) -> Result<Permit, Refusal> {
+/// Judges a request without a body.
+pub fn judge(method: &Method, target: &str, agent: &Agent, facts: &Facts) -> Result<Permit, Refusal> {
     let world = CaseWorld { facts, host: &BTreeMap::new(), owner: &agent.owner };
+    let (path, raw) = target.split_once('?').map_or((target, None), |(path, raw)| (path, Some(raw)));
     let target = route::parse(method, path)?;
-    let ask = Ask { route: target.route, version: target.version, query: query::Query::default(), body: None };
-    now(judge::judge(ask, agent, &world))
+    let query = query::parse(&target.route, raw)?;
+    now(judge::judge(Ask { route: target.route, version: target.version, query, body: None }, agent, &world))
 }
 
 /// The result of a future that waits for nothing.

@@ -78,8 +78,7 @@ pub fn problems() -> Vec<String> {
     problems
 }
 
-/// What the default policy makes of a request without parameters and body. One that lacks something, but not leave,
-/// is granted.
+/// What the default policy makes of a request without a body. One that lacks something, but not leave, is granted.
 fn decision(method: &str, path: &str, agent: &Agent, facts: &Facts) -> (&'static str, String) {
     let method = Method::from_bytes(method.as_bytes()).unwrap();
     match function::judge(&method, path, agent, facts) {
