@@ -27,7 +27,9 @@ fn every_case_holds_as_a_function_call() {
     let cases = picked(&mut failures);
     for (group, members) in groups(cases.iter().filter(|case| !case.binary_only)) {
         match function::agent(group) {
-            Ok(agent) => members.iter().for_each(|case| settle(case, function::run(case, &agent), Run::Function, &mut failures)),
+            Ok(agent) => {
+                members.iter().for_each(|case| settle(case, function::run(case, &agent), Run::Function, &mut failures))
+            }
             Err(problem) => failures.push(format!("{}\n  {problem}", members[0].sentence)),
         }
     }

@@ -231,7 +231,23 @@ impl State {
             }
             ("GET", ["images", .., "history"] | ["images", "search"]) => reply(200, Value::Array(Vec::new())),
             ("DELETE", ["images", ..]) => reply(200, Value::Array(Vec::new())),
-            ("POST", ["commit"]) => reply(201, object(vec![("Id", format!("sha256:{}", self.make("image")).into())])),
+            ("POST", ["commit"]) => {
+                reply(201, object(vec![("Id", self.make_image(labels_of(body.at(&["Labels"]))).into())]))
+            }
+            ("POST", ["build"]) => {
+                let labels = document_in(query, "labels=");
+                let id = self.make_image(labels_of(Some(&labels)));
+                let quiet = query.split('&').any(|pair| pair == "q=1");
+                let said =
+                    if quiet { ("stream", format!("{id}\n").into()) } else { ("aux", object(vec![("ID", id.into())])) };
+                reply(200, object(vec![said]))
+            }
+            ("POST", ["images", "create"]) if query.contains("fromSrc") => {
+                let label = query.split("LABEL ").nth(1).and_then(|rest| rest.split('&').next()).unwrap_or_default();
+                let (key, value) = label.split_once('=').unwrap_or_default();
+                let id = self.make_image(Labels::from([(key.to_owned(), value.to_owned())]));
+                reply(200, object(vec![("status", id.into())]))
+            }
             ("POST", ["images", .., "tag"]) => reply(201, Value::Null),
             ("GET", ["networks"] | ["networks", ""]) => {
                 let entries = self.facts.networks.iter().filter(|network| query_has(query, &network.labels));
@@ -262,13 +278,33 @@ impl State {
                 let name = text(body, "Name");
                 if self.facts.volume(&name).is_none() {
                     let pairs = |key: &str| labels_of(body.at(&[key]));
-                    self.facts.volumes.push(Volume { name: name.clone(), labels: pairs("Labels"), options: pairs("DriverOpts") });
+                    self.facts.volumes.push(Volume {
+                        name: name.clone(),
+                        labels: pairs("Labels"),
+                        options: pairs("DriverOpts"),
+                    });
                 }
-                self.facts.volume(&name).map_or_else(|| reply(500, Value::Null), |volume| reply(201, made_volume(volume)))
+                self.facts
+                    .volume(&name)
+                    .map_or_else(|| reply(500, Value::Null), |volume| reply(201, made_volume(volume)))
             }
             ("GET", ["containers", _, "changes"] | ["containers", _, "logs"] | ["events"]) => reply(200, Value::Null),
             _ => reply(200, Value::Object(Object::new())),
         }
+    }
+
+    fn make_image(&mut self, labels: Labels) -> String {
+        let bare = self.make("image");
+        self.facts.images.push(Image {
+            names: Vec::new(),
+            reference: "new".to_owned(),
+            id: format!("sha256:{bare}"),
+            labels,
+            volumes: Vec::new(),
+            on_build: Vec::new(),
+            brought: false,
+        });
+        format!("sha256:{bare}")
     }
 
     fn make(&mut self, kind: &str) -> String {
@@ -276,6 +312,12 @@ impl State {
         self.made.push(id.clone());
         id
     }
+}
+
+/// A document among the parameters.
+fn document_in(query: &str, name: &str) -> Value {
+    let text = query.split_once(name).map_or("", |(_, rest)| rest.split('&').next().unwrap_or_default());
+    json::parse(text.as_bytes()).unwrap_or(Value::Null)
 }
 
 /// Does a list with these filters show an object with these labels?

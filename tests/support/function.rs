@@ -7,11 +7,12 @@ use sockguard::cli::{Surroundings, flags};
 use sockguard::json::{self, Object, Value};
 use sockguard::judge::{self, Agent, Ask, BodyKind};
 use sockguard::owner::{OWNER_LABEL, Owner};
-use sockguard::permit::{Action, Payload, Permit, RegistryAuth, Step};
+use sockguard::permit::{Action, Answer, Payload, Permit, RegistryAuth, Step};
+use sockguard::query::{self, Param, Query};
 use sockguard::reference::Reference;
 use sockguard::refusal::Refusal;
+use sockguard::route;
 use sockguard::world::{Container, Id, Image, Network, PathFact, Sockets, Volume, World};
-use sockguard::{query, route};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
@@ -151,7 +152,7 @@ fn rendered(case: &Case, permit: Permit, agent: &Agent, world: &CaseWorld<'_>) -
                 let body = Value::from([("Container", Value::from(container)), ("Force", Value::Bool(true))]);
                 out.forward.push(own("POST", &format!("/networks/{network}/disconnect"), "", Body::Json(body)));
             }
-            Step::Join { .. } | Step::Brought { .. } | Step::Exec { .. } => {}
+            Step::Join { .. } | Step::Brought { .. } | Step::Exec { .. } | Step::Tag { .. } => {}
         }
     }
     match permit.action {
@@ -183,6 +184,9 @@ fn rendered(case: &Case, permit: Permit, agent: &Agent, world: &CaseWorld<'_>) -
             });
         }
     }
+    if let Answer::Named { names, .. } = &permit.answer {
+        out.forward.extend(names.iter().map(named));
+    }
     for step in permit.after {
         match step {
             Step::Join { container, alias } => {
@@ -194,6 +198,7 @@ fn rendered(case: &Case, permit: Permit, agent: &Agent, world: &CaseWorld<'_>) -
                     Value::from([("Container", Value::from(container)), ("EndpointConfig", Value::Object(endpoint))]);
                 out.forward.push(own("POST", "/networks/{new}/connect", "", Body::Json(body)));
             }
+            Step::Tag { name } => out.forward.push(named(&name)),
             Step::Brought { .. } | Step::Exec { .. } => {}
             Step::CreateVolume { .. }
             | Step::MakeDirectory { .. }
@@ -207,6 +212,15 @@ fn rendered(case: &Case, permit: Permit, agent: &Agent, world: &CaseWorld<'_>) -
     }
     out.forward.append(&mut let_go);
     Ok(out)
+}
+
+/// The call that gives a new image its name.
+fn named(name: &Reference) -> Forward {
+    let query = Query::of([
+        ("repo", Param::Text(name.full_name())),
+        ("tag", Param::Text(name.tag().unwrap_or("latest").to_owned())),
+    ]);
+    own("POST", "/images/{new}/tag", &query.encode(), Body::None)
 }
 
 /// A call of sockguard's own.

@@ -44,7 +44,8 @@ pub fn problems() -> Vec<String> {
     let mut seen: BTreeMap<Endpoint, usize> = BTreeMap::new();
     let text = std::fs::read_to_string(case::root().join("routes.txt")).unwrap();
     let facts = Facts::read(json::parse(ENGINE.as_bytes()).unwrap()).unwrap();
-    let group = Group { policy: "ci-agent".to_owned(), flags: Vec::new(), owner: "me".to_owned(), api_version: (1, 41) };
+    let group =
+        Group { policy: "ci-agent".to_owned(), flags: Vec::new(), owner: "me".to_owned(), api_version: (1, 41) };
     let agent = function::agent(&group).unwrap();
     for (i, line) in text.lines().enumerate() {
         if line.is_empty() || line.starts_with('#') {
