@@ -1,0 +1,126 @@
+"""The adversary's list, run twice: against the bare engine, where each attack must work, and through a guard.
+
+SOCKGUARD_TEST_BARE_ONLY=1 leaves the guard out: whether the attacks work at all.
+"""
+
+import os
+
+import pytest
+from attacks import load, world
+from harness import OWNER_LABEL
+
+BARE_ONLY = os.environ.get("SOCKGUARD_TEST_BARE_ONLY") == "1"
+ATTACKS = load()
+
+
+@pytest.fixture(scope="module")
+def stage():
+    stage = world.Stage(guarded=not BARE_ONLY)
+    yield stage
+    stage.close()
+
+
+def transcript(w):
+    lines = []
+    for request, answer in w.transcript:
+        lines.append(f"  > {request[:500]}\n  < {answer.status} {answer.reason} {answer.text[:300].strip()}")
+    return "\n".join(lines)
+
+
+def shape(answer):
+    """What is wrong with a refusal, or None."""
+    if answer.status == 0:
+        return f"no answer ({answer.reason})"
+    if answer.status >= 500 and not (answer.status == 503 and "swarm" in answer.text):
+        return f"status {answer.status}: {answer.text[:200]}"
+    if answer.status < 400 or not answer.body and answer.headers.get("content-length") in (None, "0"):
+        return None if answer.status < 400 else f"status {answer.status} without a body"
+    if not answer.headers.get("content-type", "").startswith("application/json"):
+        return f"status {answer.status} with content type {answer.headers.get('content-type')!r}"
+    try:
+        if not answer.json()["message"]:
+            return "an empty message"
+    except (ValueError, KeyError, TypeError):
+        return f"not Docker's error shape: {answer.text[:200]}"
+    return None
+
+
+def wrong_answers(w, expect):
+    """What the guard should have answered and did not."""
+    problems = []
+    answers = [answer for _, answer in w.transcript]
+    heads = [i for i, (request, _) in enumerate(w.transcript) if request.startswith("HEAD ")]
+    for i, answer in enumerate(answers):
+        problem = None if i in heads and 400 <= answer.status < 500 else shape(answer)
+        if problem:
+            problems.append(problem)
+    errors = [answer for answer in answers if answer.status >= 400]
+    if expect.kind == "refused":
+        if not errors or errors[0].status != 403:
+            problems.append(f"expected a refusal with 403, got {[a.status for a in answers]}")
+        for word in expect.words:
+            if errors and word.lower() not in errors[0].text.lower():
+                problems.append(f"the refusal does not name {word!r}: {errors[0].text[:200]}")
+    elif expect.kind in ("rejected", "hidden", "absent") and not errors:
+        problems.append(f"expected a refusal, got {[a.status for a in answers]}")
+    if expect.kind in ("hidden", "absent"):
+        for answer, name, direct, here, other in w.pairs:
+            told = answer.text.replace(name, "NAME")
+            same = here.text.replace(other, "NAME")
+            if (answer.status, told) != (here.status, same):
+                problems.append(f"a foreign name answers {answer.status} {told[:200]}, an absent one {here.status} {same[:200]}")
+            if expect.kind == "absent":
+                text = direct.text.replace(other, "NAME")
+                if (answer.status, told.strip()) != (direct.status, text.strip()):
+                    problems.append(f"a foreign name answers {answer.status} {told[:200]}, the engine for an absent one {direct.status} {text[:200]}")
+    return problems
+
+
+def leaks(w):
+    """Identifiers and secrets of the victim in any answer, unless the attacker said them first."""
+    problems = []
+    for request, answer in w.transcript:
+        if w.victim_secret in answer.text or w.host_secret in answer.text:
+            problems.append(f"a secret is in the answer to {request[:100]}")
+        for what, identifier in w.stage.ids().items():
+            if identifier and identifier[:12] in answer.text and identifier[:10] not in " ".join(r for r, _ in w.transcript):
+                problems.append(f"the ID of {what} is in the answer to {request[:100]}")
+    return problems
+
+
+def strays(w):
+    """What the attacker made that is not the attacker's."""
+    made = w.stage.made()
+    return [f"{kind} {name[:20]} belongs to {(labels or {}).get(OWNER_LABEL)!r}"
+            for kind in ("containers", "networks", "volumes") for name, labels in made[kind].items()
+            if (labels or {}).get(OWNER_LABEL) != "attacker" and name not in w.set_up]
+
+
+@pytest.mark.parametrize("attack", ATTACKS, ids=[f"{attack.group}: {attack.name}" for attack in ATTACKS])
+def test_attack(attack, stage):
+    bare = world.World(stage, stage.engine.socket, stage.engine.socket, bare=True)
+    try:
+        harm = attack.attempt(bare)
+        assert harm, f"the attack does not work against the bare engine, so it proves nothing\n{transcript(bare)}"
+    finally:
+        stage.tidy()
+    if BARE_ONLY:
+        return
+    w = world.World(stage, stage.guard.socket, stage.victim_guard.socket, bare=False)
+    try:
+        harm = attack.attempt(w)
+        problems = [f"HARM DONE: {harm!r}"[:300]] if harm else []
+        if stage.fingerprint() != w.before:
+            problems.append(f"HARM DONE: a victim's or a shared object is changed\n    {w.before}\n    {stage.fingerprint()}")
+        problems += leaks(w) + strays(w) + wrong_answers(w, attack.expect)
+        for guard in (stage.guard, stage.victim_guard):
+            if guard.process.poll() is not None:
+                problems.append(f"the guard ended with {guard.process.poll()}: {guard.stderr()[-500:]}")
+                guard.start()
+        assert not problems, "\n".join(problems) + "\n" + transcript(w)
+    finally:
+        stage.tidy()
+
+
+def test_the_list_is_long_enough():
+    assert len(ATTACKS) >= 150
