@@ -6,7 +6,7 @@ SOCKGUARD_TEST_BARE_ONLY=1 leaves the guard out: whether the attacks work at all
 import os
 
 import pytest
-from attacks import load, world
+from attacks import load, malformed, world
 from harness import OWNER_LABEL
 
 BARE_ONLY = os.environ.get("SOCKGUARD_TEST_BARE_ONLY") == "1"
@@ -117,6 +117,30 @@ def test_attack(attack, stage):
             if guard.process.poll() is not None:
                 problems.append(f"the guard ended with {guard.process.poll()}: {guard.stderr()[-500:]}")
                 guard.start()
+        assert not problems, "\n".join(problems) + "\n" + transcript(w)
+    finally:
+        stage.tidy()
+
+
+@pytest.mark.skipif(BARE_ONLY, reason="only the guard answers these")
+@pytest.mark.parametrize("name, send, status", malformed.MALFORMED, ids=[name for name, _, _ in malformed.MALFORMED])
+def test_bad_request(name, send, status, stage):
+    w = world.World(stage, stage.guard.socket, stage.victim_guard.socket, bare=False)
+    try:
+        send(w)
+        problems = leaks(w)
+        for _, answer in w.transcript:
+            if status == malformed.CLOSED and answer.reason == "no answer":
+                continue
+            if not 400 <= answer.status < 500 or status not in (None, malformed.CLOSED, answer.status):
+                problems.append(f"status {answer.status} {answer.reason} {answer.text[:200]}")
+            elif shape(answer):
+                problems.append(shape(answer))
+        if stage.fingerprint() != w.before or any(stage.made().values()):
+            problems.append("it left a trace in the engine")
+        if stage.guard.process.poll() is not None:
+            problems.append(f"the guard ended with {stage.guard.process.poll()}: {stage.guard.stderr()[-500:]}")
+            stage.guard.start()
         assert not problems, "\n".join(problems) + "\n" + transcript(w)
     finally:
         stage.tidy()

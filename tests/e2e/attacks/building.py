@@ -27,9 +27,6 @@ host_build("a build runs in a victim's network", "networkmode=victim-net", "FROM
            lambda w, out: w.inspect("containers", "victim-box")["NetworkSettings"]["Networks"]["victim-net"]["IPAddress"] in out, rejected)
 host_build("a build leaves for a control group of its choice", "cgroupparent=/sockguard-e2e-elsewhere", "FROM busybox\nRUN cat /proc/self/cgroup\n",
            lambda w, out: "sockguard-e2e-elsewhere" in out, refused("cgroup"))
-host_build("a build runs without a system call filter", "securityopt=" + "%5B%22seccomp=unconfined%22%5D",
-           "FROM busybox\nRUN grep Seccomp: /proc/self/status\n", lambda w, out: "Seccomp:\t0" in out, refused("securityopt"))
-
 
 @attack("a build's context is fetched from the host's loopback", refused("remote"))
 def _(w):
@@ -129,7 +126,6 @@ from_foreign("with a platform", plain("FROM --platform=linux/amd64 victim/app:1\
 from_foreign("in its second stage", plain("FROM busybox\nRUN true\nFROM victim/app:1 AS x\n"))
 from_foreign("in a Dockerfile of another name", archive([("Dockerfile", "FROM busybox\n"), ("other", STEAL)]), "t=attacker/out&dockerfile=other")
 from_foreign("in a Dockerfile in a directory", archive([("Dockerfile", "FROM busybox\n"), ("d/e", STEAL)]), "t=attacker/out&dockerfile=d/../d/e")
-from_foreign("in a Dockerfile beyond the context's root", archive([("Dockerfile", "FROM busybox\n"), ("x", STEAL)]), "t=attacker/out&dockerfile=../x")
 from_foreign("in a Dockerfile behind a slash", archive([("Dockerfile", "FROM busybox\n"), ("x", STEAL)]), "t=attacker/out&dockerfile=/x")
 from_foreign("in the second of two Dockerfiles", archive([("Dockerfile", "FROM busybox\n"), ("Dockerfile", STEAL)]))
 from_foreign("in a Dockerfile with a dot in its path", archive([("Dockerfile", "FROM busybox\n"), ("./Dockerfile", STEAL)]))
@@ -225,6 +221,5 @@ def poisons(label, query_string, dockerfile, proof, before=None):
 
 
 poisons("by an added host", query(extrahosts="registry.example:6.6.6.6"), "FROM busybox\nRUN cat /etc/hosts > /result\n", "6.6.6.6")
-poisons("by a proxy argument", query(buildargs={"HTTP_PROXY": "http://evil"}), "FROM busybox\nRUN echo \"proxy $HTTP_PROXY\" > /result\n", "evil")
 poisons("by the network it was built in", "networkmode=none", "FROM busybox\nRUN ls /sys/class/net | wc -l > /result; echo poisoned-$(ls /sys/class/net | grep -c eth) >> /result\n", "poisoned-0")
 poisons("by the size of its shared memory", "shmsize=1048576", "FROM busybox\nRUN df /dev/shm > /result\n", " 1024 ")

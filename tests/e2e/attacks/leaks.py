@@ -194,17 +194,3 @@ def _(w):
     w.must("POST", "/volumes/create", {"Name": "attacker-v"})
     user = w.others("containers", {"Image": "busybox", "HostConfig": {"Binds": ["attacker-v:/x"]}}, "victim-user")
     return user in w.call("DELETE", "/volumes/attacker-v").text
-
-
-@attack("a published port tells which victim's container holds it", harmless)
-def _(w):
-    w.others("containers", {"Image": "busybox", "Cmd": ["sleep", "100"], "StopSignal": "KILL",
-                            "HostConfig": {"PortBindings": {"80/tcp": [{"HostPort": "18080"}]}}}, "victim-port")
-    w.god("POST", "/containers/victim-port/start")
-    address = w.inspect("containers", "victim-port")["NetworkSettings"]["IPAddress"]
-    body = {"Image": "busybox", "Cmd": ["true"], "HostConfig": {"PortBindings": {"80/tcp": [{"HostPort": "18080"}]}}}
-    created = w.call("POST", "/containers/create?name=attacker-port", body)
-    if created.status != 201:
-        return False
-    answer = w.call("POST", f"/containers/{created.json()['Id']}/start")
-    return "port is already allocated" in answer.text and bool(address)

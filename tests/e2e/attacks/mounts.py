@@ -106,9 +106,6 @@ _link("that is relative", lambda w: (w.builds / "l").symlink_to("../host"), lamb
 _link("to the root", lambda w: (w.builds / "l").symlink_to("/"), lambda w: f"{w.builds}/l{w.outside}:/x", refused())
 _link("to a link", lambda w: ((w.builds / "l").symlink_to("m"), (w.builds / "m").symlink_to(w.outside)), lambda w: f"{w.builds}/l:/x", refused())
 _link("to a process's root", lambda w: (w.builds / "l").symlink_to("/proc/self/root"), lambda w: f"{w.builds}/l{w.outside}:/x", refused())
-_link("and climbs from where it leads", lambda w: ((w.outside / "deep").mkdir(exist_ok=True), (w.builds / "l").symlink_to(w.outside / "deep")),
-      lambda w: f"{w.builds}/l/..:/x", harmless)
-
 
 @attack("a mount of type bind follows a link to the outside", refused())
 def _(w):

@@ -35,14 +35,10 @@ made("over IPv6 link-local addresses", {"EnableIPv6": True, "IPAM": {"Config": [
 made("over IPv6 documentation addresses that a host may route", {"EnableIPv6": True, "IPAM": {"Config": [{"Subnet": "2600::/64"}]}}, None, refused("2600"))
 made("with a bridge name of its choice", bridge(name="evil0"), lambda w: "evil0" in w.stage.inside("ip", "-o", "link"), refused("com.docker.network.bridge.name"))
 made("on the interface of the shared bridge", bridge(name="docker0"), None, refused("com.docker.network.bridge.name"))
-made("on the interface of a victim's network",
-     lambda w: bridge(name="br-" + w.stage.known["networks"]["victim-net"][0][:12]), None, refused("com.docker.network.bridge.name"))
 made("that publishes on a host address of its choice", bridge(host_binding_ipv4="127.0.0.1"), None, refused("host_binding_ipv4"))
 made("without masquerading", bridge(enable_ip_masquerade="false"), None, refused("enable_ip_masquerade"))
 made("with an interface prefix of its choice", {"Options": {"com.docker.network.container_iface_prefix": "lo"}}, None, refused("container_iface_prefix"))
 made("with an option that sockguard does not know", {"Options": {"com.example.hole": "1"}}, None, refused("com.example.hole"))
-made("with the macvlan driver", {"Driver": "macvlan"}, None, refused("macvlan"))
-made("with the ipvlan driver", {"Driver": "ipvlan"}, None, refused("ipvlan"))
 made("that is only a configuration", {"ConfigOnly": True, "Labels": {}}, None, refused("ConfigOnly"))
 
 

@@ -154,7 +154,7 @@ def _(w):
 
 @attack("the victims' unused volumes are pruned by their own label", harmless)
 def _(w):
-    w.call("POST", "/volumes/prune?" + query(filters={"label": {f"{OWNER}=victim": True}, "all": {"true": True}}))
+    w.call("POST", "/volumes/prune?" + query(filters={"label": {f"{OWNER}=victim": True}}))
     return w.inspect("volumes", "victim-idle") is None
 
 

@@ -108,20 +108,6 @@ pruned("stopped container again, with a filter in both places,", "containers", "
        'filters={"label":["com.buildkite.sockguard.owner=victim"]}', FORM, "?" + query(filters={"label": ["a"]}))
 
 
-@attack("a build is sent elsewhere by a form body", rejected)
-def _(w):
-    w.call("POST", "/build?t=attacker/out", f"remote=http://127.0.0.1:{w.loopback.port}/Dockerfile&t=attacker/out", FORM)
-    return w.loopback.reached("/Dockerfile", 2 if w.bare else 0.3)
-
-
-@attack("a build takes its parameters from a multipart body", rejected)
-def _(w):
-    boundary = "b0undary"
-    part = f'--{boundary}\r\nContent-Disposition: form-data; name="remote"\r\n\r\nhttp://127.0.0.1:{w.loopback.port}/Dockerfile\r\n--{boundary}--\r\n'
-    w.call("POST", "/build?t=attacker/out", part, {"Content-Type": f"multipart/form-data; boundary={boundary}"})
-    return w.loopback.reached("/Dockerfile", 2 if w.bare else 0.3)
-
-
 @attack("the filters of a list are given twice", rejected)
 def _(w):
     answer = w.call("GET", "/containers/json?" + query(all=1, filters={"label": ["com.buildkite.sockguard.owner=victim"]})

@@ -145,7 +145,7 @@ removed("by ID", "DELETE", "/images/{id}")
 removed("by short ID with force", "DELETE", "/images/{short}?force=true")
 removed("without its parents", "DELETE", "/images/alpine?noprune=1&force=1")
 removed("by pruning everything", "POST", "/images/prune?" + query(filters={"dangling": ["false"]}))
-removed("by pruning everything, said otherwise", "POST", "/images/prune?" + query(filters={"dangling": {"False": True}}))
+removed("by pruning everything, said otherwise", "POST", "/images/prune?" + query(filters={"dangling": {"0": True}}))
 
 
 @attack("a shared image is removed by the ID that an own tag points to", harmless)

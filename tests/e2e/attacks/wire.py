@@ -38,7 +38,6 @@ smuggled("a request mixes line ends", "GET /_ping HTTP/1.1\r\nHost: d\nX: y\r\n\
 smuggled("a request names its target with scheme and host",
          "GET http://docker/containers/victim-box/json HTTP/1.1\r\nHost: d\r\nConnection: close\r\n\r\n")
 smuggled("a request has HTTP/1.0 and no host", "GET /containers/victim-box/json HTTP/1.0\r\n\r\n")
-smuggled("a request follows empty lines", PING + "\r\n" + steal())
 smuggled("a request waits behind an expectation",
          "POST /containers/create HTTP/1.1\r\nHost: d\r\nContent-Type: application/json\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n{}" + steal())
 smuggled("a request hides behind an upgrade of a ping",
@@ -46,10 +45,7 @@ smuggled("a request hides behind an upgrade of a ping",
 smuggled("a request hides behind an upgrade to HTTP/2 of a list",
          "GET /containers/json HTTP/1.1\r\nHost: d\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n\r\n" + steal())
 smuggled("a request hides behind an upgrade of a create that fails",
-         "POST /containers/create HTTP/1.1\r\nHost: d\r\nContent-Type: application/json\r\nConnection: Upgrade\r\nUpgrade: tcp\r\nContent-Length: 17\r\n\r\n{\"Image\":\"absent\"}"[:-1]
-         + "}" + steal())
-smuggled("a request hides behind an attach to a victim that is refused", lambda w:
-         "POST /containers/victim-stoppedx/attach?stream=1&stdin=1 HTTP/1.1\r\nHost: d\r\nConnection: Upgrade\r\nUpgrade: tcp\r\nContent-Length: 0\r\n\r\n" + steal())
+         "POST /containers/create HTTP/1.1\r\nHost: d\r\nContent-Type: application/json\r\nConnection: Upgrade\r\nUpgrade: tcp\r\nContent-Length: 18\r\n\r\n{\"Image\":\"absent\"}" + steal())
 smuggled("a request hides behind a wait that is upgraded", lambda w:
          "POST /containers/absent/wait HTTP/1.1\r\nHost: d\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n" + steal())
 smuggled("a request hides behind a websocket that is refused",
@@ -77,21 +73,6 @@ detached("with an upgrade to HTTP/2", "h2c")
 detached("with an upgrade, its key in lower case", "tcp", '{"detach":true}')
 detached("with an upgrade, said twice", "tcp", '{"Detach":false,"detach":true}')
 detached("without an upgrade", None)
-
-
-@attack("a request hides behind an exec start of an exec that has run already", harmless)
-def _(w):
-    made = w.must("POST", f"/containers/{w.own()}/exec", {"Cmd": ["true"]})["Id"]
-    w.must("POST", f"/exec/{made}/start", {"Detach": True})
-    return w.victim_secret in w.bytes(_post(f"/exec/{made}/start", "{}", "Connection: Upgrade\r\nUpgrade: tcp\r\n") + steal())
-
-
-@attack("a request hides behind an attach to an own container that does not run", harmless)
-def _(w):
-    box = w.own(start=False)
-    return w.victim_secret in w.bytes(
-        f"POST /containers/{box}/attach?logs=bogus&stream=0 HTTP/1.1\r\nHost: d\r\nConnection: Upgrade\r\nUpgrade: tcp\r\nContent-Length: 0\r\n\r\n"
-        + PING + steal())
 
 
 @attack("a create is smuggled in the body of a build that is refused early", harmless)
