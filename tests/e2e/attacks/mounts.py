@@ -2,9 +2,12 @@
 
 import os
 import re
+import threading
 import time
 
-from . import attack, harmless, refused
+import harness
+
+from . import attack, harmless, refused, rejected
 
 READ = "cat /x/secret"
 
@@ -35,8 +38,8 @@ def _(w):
     return w.output("cat /hostproc/1/cmdline", {"Binds": ["/proc:/hostproc:ro"]}).startswith("sh")
 
 
-def _mount(label, make):
-    @attack(f"a mount {label} shows a file of the host", refused())
+def _mount(label, make, expect=refused()):
+    @attack(f"a mount {label} shows a file of the host", expect)
     def _(w):
         return w.host_secret in w.output(READ, {"Mounts": [make(w)]})
 
@@ -46,7 +49,7 @@ _mount("of type bind, read-only", lambda w: {"Type": "bind", "Source": str(w.out
 _mount("that climbs out", lambda w: {"Type": "bind", "Source": f"{w.builds}/../host", "Target": "/x"})
 _mount("with keys in lower case", lambda w: {"type": "bind", "source": str(w.outside), "target": "/x"})
 _mount("with a long s in its key", lambda w: {"Type": "bind", "ſource": str(w.outside), "Target": "/x"})
-_mount("with a second source", lambda w: {"Type": "bind", "Source": str(w.builds), "source": str(w.outside), "Target": "/x"})
+_mount("with a second source", lambda w: {"Type": "bind", "Source": str(w.builds), "source": str(w.outside), "Target": "/x"}, rejected)
 _mount("with propagation options", lambda w: {"Type": "bind", "Source": str(w.outside), "Target": "/x",
                                              "BindOptions": {"Propagation": "rprivate", "NonRecursive": True}})
 
@@ -201,31 +204,87 @@ def _(w):
     return _shows(w, box, 2.5)
 
 
+def _borrowed(label, **host):
+    @attack(f"a directory becomes a link under a container that took the bind over with VolumesFrom{label}", harmless)
+    def _(w):
+        (w.builds / "d").mkdir()
+        lender = w.own(start=False, HostConfig={"Binds": [f"{w.builds}/d:/x"]})
+        created = w.call("POST", "/containers/create", {
+            "Image": "busybox", "Cmd": ["sh", "-c", READ + "; sleep 0.3; exit 1"],
+            "HostConfig": {"NetworkMode": "none", "VolumesFrom": [lender], **host}})
+        if created.status != 201:
+            return False
+        box = created.json()["Id"]
+        if host:
+            w.call("POST", f"/containers/{box}/start")
+        swap(w)
+        if not host:
+            w.call("POST", f"/containers/{box}/start")
+        return _shows(w, box, 2.0)
+
+
+_borrowed("")
+_borrowed(" and has a restart policy", RestartPolicy={"Name": "always"})
+
+
+def _race(w):
+    race = w.builds / "race"
+    if not race.exists():
+        (race / "d").mkdir(parents=True)
+        (race / "out").symlink_to(w.outside)
+    return race
+
+
+def swapped(w):
+    """A directory in which `d` is now a directory and now a link to the outside, and the container that does it."""
+    race = _race(w)
+    swapper = w.own(command="cd /w; while :; do mv d e; mv -T out d; sleep 0.01; mv -T d out; mv e d; done",
+                    HostConfig={"Binds": [f"{race}:/w"]})
+    return race, swapper
+
+
+def rounds(w):
+    """The bare engine may need some tries too."""
+    return 100 if w.bare else 25
+
+
+def _starts(w, box):
+    w.call("POST", f"/containers/{box}/start")
+    w.god("POST", f"/containers/{box}/wait", timeout=10)
+    return w.host_secret in w.stage.logs(box)
+
+
 @attack("a container of the attacker swaps directory and link while others are started", harmless)
 def _(w):
-    race = w.builds / "race"
-    race.mkdir()
-    w.own(command="cd /w; while :; do mkdir d; rm -rf d; ln -s %s d; rm -f d; done" % w.outside,
-          HostConfig={"Binds": [f"{race}:/w"]})
-    for _ in range(25):
-        if w.host_secret in w.output(READ, {"Binds": [f"{race}/d:/x"]}):
-            return True
-    return False
+    race = swapped(w)[0]
+    return any(w.host_secret in w.output(READ, {"Binds": [f"{race}/d:/x"]}) for _ in range(rounds(w)))
 
 
 @attack("a container of the attacker swaps directory and link under a container that is started again and again", harmless)
 def _(w):
-    race = w.builds / "race"
-    (race / "d").mkdir(parents=True)
-    (race / "out").symlink_to(w.outside)
-    box = w.own(command=READ, start=False, HostConfig={"Binds": [f"{race}/d:/x"]})
-    w.own(command="cd /w; while :; do mv d e; mv -T out d; mv -T d out; mv e d; done", HostConfig={"Binds": [f"{race}:/w"]})
-    for _ in range(25):
-        w.call("POST", f"/containers/{box}/start")
-        w.god("POST", f"/containers/{box}/wait", timeout=10)
-        if w.host_secret in w.stage.logs(box):
-            return True
-    return False
+    box = w.own(command=READ, start=False, HostConfig={"Binds": [f"{_race(w)}/d:/x"]})
+    swapped(w)
+    return any(_starts(w, box) for _ in range(rounds(w)))
+
+
+@attack("a commit sets the swapping container going while a bind is checked", harmless)
+def _(w):
+    box = w.own(command=READ, start=False, HostConfig={"Binds": [f"{_race(w)}/d:/x"]})
+    _, swapper = swapped(w)
+    going = True
+
+    def commits():
+        while going:
+            harness.raw(w.socket, "POST", f"/commit?container={swapper}&pause=1", {})
+    threads = [threading.Thread(target=commits) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    try:
+        return any(_starts(w, box) for _ in range(rounds(w)))
+    finally:
+        going = False
+        for thread in threads:
+            thread.join()
 
 
 # --- the engine's socket

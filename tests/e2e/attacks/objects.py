@@ -106,7 +106,7 @@ def _(w):
     return w.box in w.inspect("networks", network)["Containers"]
 
 
-by("a victim is cut from its network", "POST", "/networks/{}/disconnect", done, lambda w: NETWORK, {"Container": "victim-box", "Force": True})
+by("a victim is cut from its network", "POST", "/networks/{}/disconnect", done, lambda w: NETWORK, {"Container": "victim-box", "Force": True}, expect=hidden)
 
 
 @attack("a victim is cut from the shared bridge", hidden)

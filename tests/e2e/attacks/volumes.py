@@ -2,7 +2,7 @@
 
 from harness import OWNER_LABEL as OWNER
 
-from . import attack, harmless, hidden, refused
+from . import attack, harmless, hidden, refused, rejected
 
 READ = "cat /x/secret"
 
@@ -46,7 +46,7 @@ def _(w):
     return made.status == 201 and w.host_secret in w.output(READ, {"Binds": ["attacker-v:/x"]})
 
 
-@attack("a bind volume hides behind a second DriverOpts", refused())
+@attack("a bind volume hides behind a second DriverOpts", rejected)
 def _(w):
     made = w.json('{"Name":"attacker-v","DriverOpts":{"type":"none","o":"bind","device":"%s"},"DriverOpts":{}}' % w.outside,
                   "/volumes/create")

@@ -232,13 +232,14 @@ class Stage:
 
     def fingerprint(self):
         """Everything about the victim's objects that an attack could change."""
+        tags = {tag: i["Id"] for i in self.god("GET", "/images/json?all=1").json() for tag in i["RepoTags"] or []}
         return {
             "box": {"victim-box": self._look("box", "victim-box")},
             "stopped": {"victim-stopped": self._look("stopped", "victim-stopped")},
             "exec": {self.exec: self._look("exec", self.exec)},
             "networks": {name: self._look("networks", name) for name in ("victim-net", "victim-idle")},
             "volumes": {name: self._look("volumes", name) for name in ("victim-data", "victim-idle")},
-            "images": {name: self.image_id(name) for name in self.images},
+            "images": {name: tags.get(name) for name in self.images},
         }
 
     def ids(self):
@@ -503,7 +504,7 @@ class World:
         self.god = stage.god
         self.inspect = stage.inspect
         self.transcript = []   # (request, answer) of the attack itself
-        self.before = stage.fingerprint()
+        self.before = stage.known
         self.set_up = set()    # objects of others that an attempt needs
         self.pairs = []        # (answer, name, answer for the absent name, absent name)
 
@@ -561,6 +562,8 @@ class World:
         if not self.bare:
             other = absent_name(name)
             direct = self.god(method, path.replace("{}", other), fill(body, other), headers)
+            if direct.status == 201 and "Id" in direct.text:
+                self.set_up.add(direct.json()["Id"])
             try:
                 here = raw(self.socket, method, path.replace("{}", other), fill(body, other), headers)
             except (OSError, EOFError, ValueError) as error:
