@@ -51,7 +51,9 @@ def neutral(answer, name):
         text = answer.json()["message"]
     except (ValueError, KeyError, TypeError):
         text = answer.text.strip()
-    return text.replace(name, "NAME").replace(name.removesuffix(":ro"), "NAME")
+    for spelling in (name, name.removesuffix(":ro"), name.removeprefix("docker.io/")):
+        text = text.replace(spelling, "NAME")
+    return text
 
 
 def wrong_answers(w, expect):
@@ -82,6 +84,11 @@ def wrong_answers(w, expect):
                 if (answer.status, told) != (direct.status, text):
                     problems.append(f"a foreign name answers {answer.status} {told[:200]}, the engine for an absent one {direct.status} {text[:200]}")
     return problems
+
+
+def changes(before, now):
+    return "; ".join(f"{part} {name}: {before[part].get(name)} -> {now[part].get(name)}"
+                     for part in now for name in now[part] if now[part][name] != before[part].get(name))
 
 
 def leaks(w):
@@ -119,7 +126,7 @@ def test_attack(attack, stage):
         harm = attack.attempt(w)
         problems = [f"HARM DONE: {harm!r}"[:300]] if harm else []
         if stage.fingerprint() != w.before:
-            problems.append(f"HARM DONE: a victim's or a shared object is changed\n    {w.before}\n    {stage.fingerprint()}")
+            problems.append("HARM DONE: a victim's or a shared object is changed: " + changes(w.before, stage.fingerprint()))
         problems += leaks(w) + strays(w) + wrong_answers(w, attack.expect)
         for guard in (stage.guard, stage.victim_guard):
             if guard.process.poll() is not None:

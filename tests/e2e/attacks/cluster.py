@@ -38,7 +38,7 @@ in_a_swarm("the swarm's join tokens are read", "GET", "/swarm", None, lambda w, 
 in_a_swarm("the swarm's nodes are listed", "GET", "/nodes", None, lambda w, a: "Hostname" in a.text, harmless)
 in_a_swarm("the swarm's unlock key is read", "GET", "/swarm/unlockkey", None, lambda w, a: a.status == 200, harmless)
 in_a_swarm("an overlay network is made", "POST", "/networks/create", {"Name": "attacker-net", "Driver": "overlay", "Attachable": True})
-in_a_swarm("the engine leaves its swarm", "POST", "/swarm/leave?force=1", None)
+in_a_swarm("the engine leaves its swarm", "POST", "/swarm/leave?force=1", None, expect=harmless)
 
 
 @attack("a plug-in of the host's privileges is made", refused())
@@ -89,12 +89,6 @@ def _(w):
 def _(w):
     w.call("GET", f"/distribution/127.0.0.1:{w.loopback.port}/evil/json")
     return w.loopback.reached("/v2/", 2 if w.bare else 0.3)
-
-
-@attack("the engine's whole configuration is asked of its plug-ins", harmless)
-def _(w):
-    w.others("volumes", {"Name": "seen", "Driver": "giveaway"})
-    return "giveaway" in w.call("GET", "/info").text
 
 
 @attack("the engine is asked for its checkpoints", rejected)

@@ -5,7 +5,7 @@ import time
 
 from harness import OWNER_LABEL as OWNER
 
-from . import attack, harmless, hidden, rejected
+from . import attack, harmless, hidden
 from .world import query
 
 VICTIM = [f"{OWNER}=victim"]
@@ -72,7 +72,7 @@ listed("a list of images shows a victim's", "/images/json", named("victim/app:1"
 listed("a list of all images shows a victim's", "/images/json?all=1&digests=1", named("victim/app:1"))
 listed("a list of images is filtered by a victim's label", "/images/json?" + query(filters={"label": VICTIM}), named("victim/app:1"))
 listed("a list of images is filtered by a victim's name", "/images/json?" + query(filters={"reference": ["victim/*"]}), named("victim/app:1"))
-listed("a list of images is filtered by the old parameter", "/v1.40/images/json?filter=victim/app", named("victim/app:1"), rejected)
+listed("a list of images is filtered by the old parameter", "/v1.40/images/json?filter=victim/app", named("victim/app:1"))
 listed("a list of volumes shows a victim's", "/volumes", named("victim-data"))
 listed("a list of volumes is filtered by a victim's label", "/volumes?" + query(filters={"label": VICTIM}), named("victim-data"))
 listed("a list of volumes is filtered by a victim's name", "/volumes?" + query(filters={"name": ["victim"]}), named("victim-data"))
@@ -100,11 +100,6 @@ def _(w):
     visible = {i for i in w.stage.census()["images"] if i not in
                (w.stage.known["images"]["victim/app:1"], w.stage.known["images"]["victim/idle:1"])}
     return w.call("GET", "/info").json().get("Images", 0) > len(visible)
-
-
-@attack("the engine's settings tell where the host keeps things", harmless)
-def _(w):
-    return str(w.stage.engine.root) in w.call("GET", "/info").text
 
 
 # --- events

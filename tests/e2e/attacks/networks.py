@@ -36,7 +36,6 @@ made("over IPv6 documentation addresses that a host may route", {"EnableIPv6": T
 made("with a bridge name of its choice", bridge(name="evil0"), lambda w: "evil0" in w.stage.inside("ip", "-o", "link"), refused("com.docker.network.bridge.name"))
 made("on the interface of the shared bridge", bridge(name="docker0"), None, refused("com.docker.network.bridge.name"))
 made("that publishes on a host address of its choice", bridge(host_binding_ipv4="127.0.0.1"), None, refused("host_binding_ipv4"))
-made("without masquerading", bridge(enable_ip_masquerade="false"), None, refused("enable_ip_masquerade"))
 made("with an interface prefix of its choice", {"Options": {"com.docker.network.container_iface_prefix": "lo"}}, None, refused("container_iface_prefix"))
 made("with an option that sockguard does not know", {"Options": {"com.example.hole": "1"}}, None, refused("com.example.hole"))
 made("that is only a configuration", {"ConfigOnly": True, "Labels": {}}, None, refused("ConfigOnly"))
@@ -78,14 +77,6 @@ def _(w):
     from harness import raw
     answer = raw(w.victim_socket, "GET", "/networks/victim-net")
     return answer.status != 200 or answer.json()["Id"] != w.stage.known["networks"]["victim-net"][0]
-
-
-@attack("a container's name in a network is taken by an alias on the shared bridge", rejected)
-def _(w):
-    created = w.call("POST", "/containers/create", {
-        "Image": "busybox", "Cmd": ["sleep", "20"], "HostConfig": {"NetworkMode": "bridge"},
-        "NetworkingConfig": {"EndpointsConfig": {"bridge": {"IPAMConfig": {"IPv4Address": "172.30.0.1"}}}}})
-    return created.status == 201
 
 
 @attack("a container joins the host's network by a connection", rejected)

@@ -74,18 +74,6 @@ def _(w):
     return joined(w)
 
 
-@attack("an endpoint in a victim's network hides beside another network mode", hidden)
-def _(w):
-    w.network()
-    body = {"Image": "busybox", "Cmd": ["sleep", "20"], "HostConfig": {"NetworkMode": "attacker-net"},
-            "NetworkingConfig": {"endpointſconfig": {"attacker-net": {"NetworkID": net(w)}}}}
-    created = w.call("POST", "/containers/create", body)
-    if created.status == 201:
-        w.call("POST", f"/containers/{created.json()['Id']}/start")
-    # The engine resolves by name: the harm is that a foreign ID is taken at all.
-    return created.status == 201
-
-
 def pulls(label, ref):
     @attack(f"a victim is pulled into the attacker's network by {label}", hidden)
     def _(w):
@@ -197,7 +185,7 @@ runs("short ID", lambda w: image(w)[7:19])
 runs("name with its registry", lambda w: "docker.io/victim/app:1")
 
 
-@attack("a victim's image is pushed to a registry of the attacker", absent)
+@attack("a victim's image is pushed to a registry of the attacker", hidden)
 def _(w):
     name = f"127.0.0.1:{w.loopback.port}/victim/app"
     w.god("POST", f"/images/{image(w)}/tag?repo={name}&tag=1")

@@ -223,7 +223,8 @@ class Stage:
             found = self.inspect("exec", name)
             return found and (found["Running"], found["ExitCode"], found["Pid"])
         if part == "networks":
-            found = self.inspect("networks", name)
+            known = hasattr(self, "known") and self.known["networks"][name]
+            found = self.inspect("networks", known[0] if known else name)
             return found and (found["Id"], sorted(found["Containers"]), found["Labels"])
         found = self.inspect("volumes", name)
         place = found and Path(found["Mountpoint"])
@@ -254,7 +255,8 @@ class Stage:
         images = self.god("GET", "/images/json?all=1").json()
         return {
             "containers": {c["Id"]: c["Labels"] for c in self.god("GET", "/containers/json?all=1").json()},
-            "networks": {n["Id"]: n["Labels"] for n in self.god("GET", "/networks").json()},
+            "networks": {n["Id"]: n["Labels"] for n in self.god("GET", "/networks").json()
+                         if n["Name"] not in ("docker_gwbridge", "ingress")},  # what a swarm leaves behind
             "volumes": {v["Name"]: v["Labels"] for v in self.god("GET", "/volumes").json()["Volumes"] or []},
             "images": {i["Id"]: i["Labels"] for i in images},
             "tags": {tag: i["Id"] for i in images for tag in i["RepoTags"] or [] if tag != "<none>:<none>"},
@@ -449,9 +451,12 @@ class Loopback:
         while not look() and time.monotonic() < end:
             time.sleep(0.02)
         found = look()
+        self.forget()
+        return found
+
+    def forget(self):
         self.hits.clear()
         self.heard = b""
-        return found
 
     def close(self):
         self.http.shutdown()
@@ -505,6 +510,7 @@ class World:
         self.inspect = stage.inspect
         self.transcript = []   # (request, answer) of the attack itself
         self.before = stage.known
+        stage.loopback.forget()
         self.set_up = set()    # objects of others that an attempt needs
         self.pairs = []        # (answer, name, answer for the absent name, absent name)
 
@@ -664,6 +670,8 @@ def _parsed(answer):
 def _short(body):
     if body is None:
         return ""
+    if isinstance(body, bytes) and b"\0" in body:
+        return f"<{len(body)} bytes>"
     return (json.dumps(body) if isinstance(body, (dict, list)) else repr(body))[:400]
 
 
