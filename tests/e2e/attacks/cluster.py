@@ -79,18 +79,6 @@ def _(w):
     return w.call("GET", "/debug/vars").status == 200
 
 
-@attack("the engine logs in at a registry on the host's loopback", harmless)
-def _(w):
-    w.call("POST", "/auth", {"username": "u", "password": "p", "serveraddress": f"127.0.0.1:{w.loopback.port}"})
-    return w.loopback.reached("/v2/", 2 if w.bare else 0.3)
-
-
-@attack("a registry on the host's loopback is asked for an image's distribution", harmless)
-def _(w):
-    w.call("GET", f"/distribution/127.0.0.1:{w.loopback.port}/evil/json")
-    return w.loopback.reached("/v2/", 2 if w.bare else 0.3)
-
-
 @attack("the engine is asked for its checkpoints", rejected)
 def _(w):
     box = w.own()

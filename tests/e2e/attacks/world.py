@@ -512,6 +512,7 @@ class World:
         self.before = stage.known
         stage.loopback.forget()
         self.set_up = set()    # objects of others that an attempt needs
+        self.said = ""         # all that the attacker has sent
         self.pairs = []        # (answer, name, answer for the absent name, absent name)
 
     # Requests.
@@ -524,6 +525,7 @@ class World:
             answer = Answer(0, {}, reason="hangs")
         except (OSError, EOFError, ValueError) as error:
             answer = Answer(0, {}, reason=f"cut: {error}")
+        self.said += f"{path} {body!r}"
         self._note(f"{method} {path} {_short(body)}", answer)
         return answer
 
@@ -543,6 +545,7 @@ class World:
                     conn.socket.settimeout(quiet)
             except (TimeoutError, OSError):
                 pass
+        self.said += repr(data)
         self._note(repr(data[:300]), _first_answer(reply))
         return reply.decode(errors="replace")
 
