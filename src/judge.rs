@@ -20,7 +20,9 @@ use crate::permit::Verdict;
 use crate::policy::Policy;
 use crate::query::Query;
 use crate::route::{ApiVersion, Route};
+use crate::schema::Field;
 use crate::world::World;
+use hyper::Method;
 
 /// Who asks, and what they may do.
 #[derive(Debug)]
@@ -77,6 +79,24 @@ pub fn body_kind(route: &Route) -> BodyKind {
         // Never read: these are answered without it.
         Route::Lacking(_) => BodyKind::Stream,
     }
+}
+
+/// The fields of an endpoint's JSON body, with their treatment; nothing where the endpoint takes no JSON.
+pub fn body_fields(method: &Method, pattern: &str) -> Option<&'static [Field]> {
+    Some(match (method.as_str(), pattern) {
+        ("POST", "/auth") => bodies::AUTH,
+        ("POST", "/commit") => images::COMMIT,
+        ("POST", "/containers/create") => bodies::CONTAINER_CREATE,
+        ("POST", "/containers/{id}/exec") => bodies::EXEC_CREATE,
+        ("POST", "/containers/{id}/update") => bodies::CONTAINER_UPDATE,
+        ("POST", "/exec/{id}/start") => bodies::EXEC_START,
+        ("POST", "/networks/create") => bodies::NETWORK_CREATE,
+        ("POST", "/networks/{id}/connect") => bodies::NETWORK_CONNECT,
+        ("POST", "/networks/{id}/disconnect") => bodies::NETWORK_DISCONNECT,
+        ("POST", "/volumes/create") => bodies::VOLUME_CREATE,
+        ("PUT", "/volumes/{name}") => bodies::VOLUME_UPDATE,
+        _ => return None,
+    })
 }
 
 /// Judges a request.

@@ -71,6 +71,7 @@ pub fn parameters(method: &Method, pattern: &str) -> &'static [(&'static str, Ki
             ("timestamps", Bool),
             ("tail", Text),
             ("details", Bool),
+            ("format", Text),
         ],
         ("GET", "/containers/{id}/stats") => &[("stream", Bool), ("one-shot", Bool)],
         ("POST", "/containers/{id}/resize") | ("POST", "/exec/{id}/resize") => &[("h", Int), ("w", Int)],

@@ -267,8 +267,15 @@ pub static EXEC_CREATE: &[Field] = &[
 ];
 
 /// `POST /exec/{id}/start`.
-pub static EXEC_START: &[Field] =
-    &[field("Detach", Judged(Bool)), field("Tty", Plain(Bool)), field("ConsoleSize", Plain(Ints))];
+pub static EXEC_START: &[Field] = &[
+    field("Detach", Judged(Bool)),
+    field("Tty", Plain(Bool)),
+    field("ConsoleSize", Plain(Ints)),
+    // The engine of API 1.45 reads them by mistake.
+    field("Stdin", Silent("")),
+    field("Stdout", Silent("")),
+    field("Stderr", Silent("")),
+];
 
 /// `POST /networks/create`.
 pub static NETWORK_CREATE: &[Field] = &[
