@@ -33,6 +33,7 @@ pub struct Memory {
     containers: RefCell<HashMap<Id, Container>>,
     execs: RefCell<HashMap<String, Id>>,
     brought: RefCell<HashSet<Id>>,
+    gave: RefCell<HashMap<Reference, Id>>,
     /// Taken shared by what could change files below a bind root, and alone by a start whose binds are checked.
     pub binds: std::sync::Arc<tokio::sync::RwLock<()>>,
     /// Where sockguard runs, once the engine was there to be asked.
@@ -82,6 +83,20 @@ impl Memory {
         if known.len() < REMEMBERED {
             known.insert(image);
         }
+    }
+
+    /// Remembers that the owner gave an image this name.
+    pub fn gave(&self, name: Reference, image: Id) {
+        let mut known = self.gave.borrow_mut();
+        if known.len() < REMEMBERED {
+            known.insert(name, image);
+        }
+    }
+
+    /// Did the owner give this image the name by which it is asked for?
+    fn named(&self, reference: &str, image: &Id) -> bool {
+        let name = Reference::parse(reference).map(Reference::or_latest);
+        name.is_ok_and(|name| self.gave.borrow().get(&name) == Some(image))
     }
 }
 
@@ -208,18 +223,16 @@ impl World for Lookup {
         let Some(found) = self.get(&format!("/images/{}/json", encoded(reference))).await? else { return Ok(None) };
         let id = Id::new(text(&found, &["Id"]));
         let names = |key| {
-            found
-                .at(&[key])
-                .and_then(Value::as_array)
-                .unwrap_or_default()
-                .iter()
-                .any(|name| name.as_str().is_some_and(|name| !name.contains("<none>")))
+            let names = found.at(&[key]).and_then(Value::as_array).unwrap_or_default();
+            names.iter().filter(|name| name.as_str().is_some_and(|name| !name.contains("<none>"))).count()
         };
+        // A name that the owner gave it is the owner's to take away, as long as that leaves it another.
+        let spare = names("RepoTags") > 1 && self.memory.named(reference, &id);
         let config = |key| found.at(&["Config", key]);
         Ok(Some(Image {
             labels: labels(config("Labels")),
-            tagged: names("RepoTags") || names("RepoDigests"),
-            brought: self.memory.brought.borrow().contains(&id),
+            tagged: names("RepoTags") + names("RepoDigests") > 0,
+            brought: spare || self.memory.brought.borrow().contains(&id),
             volumes: config("Volumes")
                 .and_then(Value::as_object)
                 .into_iter()

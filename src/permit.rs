@@ -201,6 +201,13 @@ pub enum Step {
         /// The name, with tag.
         name: Reference,
     },
+    /// Remember that this owner gave an image this name.
+    Gave {
+        /// The name, with tag.
+        name: Reference,
+        /// The image.
+        image: Id,
+    },
     /// Remember that this owner brought an image.
     Brought {
         /// Its reference, where the request names it; else the answer does.

@@ -40,7 +40,7 @@ pub async fn before(world: &Rc<Lookup>, steps: &[Step]) -> Result<Held, Refusal>
             Step::HoldBinds { container, binds } => hold_binds(world, container, binds, &mut held).await?,
             Step::Stop { container, query } => stop(world, container, query).await?,
             Step::Leave { container, network } => leave(world, container, network).await?,
-            Step::Join { .. } | Step::Brought { .. } | Step::Exec { .. } | Step::Tag { .. } => {}
+            Step::Join { .. } | Step::Brought { .. } | Step::Exec { .. } | Step::Tag { .. } | Step::Gave { .. } => {}
         }
     }
     Ok(held)
@@ -62,6 +62,7 @@ pub async fn after(world: &Rc<Lookup>, steps: &[Step], answer: &[u8]) -> Result<
             Step::Exec { container } => world.memory.exec(&id()?, container.clone()),
             Step::Brought { reference } => brought(world, reference).await,
             Step::Tag { name } => tag(world, &id()?, name).await?,
+            Step::Gave { name, image } => world.memory.gave(name.clone(), image.clone()),
             Step::CreateVolume { .. }
             | Step::MakeDirectory { .. }
             | Step::ShareBinds

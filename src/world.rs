@@ -47,7 +47,8 @@ pub struct Image {
     pub labels: BTreeMap<String, String>,
     /// Has it a tag or a digest? Untagged images that nobody owns are steps of somebody's build, not shared images.
     pub tagged: bool,
-    /// Did this owner bring it (pull, load, import), and nobody else since? (remembered, see promise 6)
+    /// Did this owner bring it (pull, load, import) and nobody else since, or give it the name by which it was asked
+    /// for? (remembered, see promise 6)
     pub brought: bool,
     /// The paths that it declares as volumes.
     pub volumes: Vec<String>,

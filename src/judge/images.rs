@@ -134,7 +134,9 @@ pub async fn judge(route: Images, mut ask: Ask, agent: &Agent, world: &impl Worl
                 target(&ask.query)?.ok_or_else(|| Refusal::malformed("the query parameter repo must be given"))?;
             may_take(&target, agent, world).await?;
             set_target(&mut ask.query, &target);
-            Ok(forward(ask, &format!("/images/{}/tag", image.id)))
+            let mut permit = forward(ask, &format!("/images/{}/tag", image.id));
+            permit.after.push(Step::Gave { name: target.or_latest(), image: image.id });
+            Ok(permit)
         }
         Images::Delete(name) => delete(name, ask, agent, world).await,
         Images::Search => {

@@ -152,7 +152,7 @@ fn rendered(case: &Case, permit: Permit, agent: &Agent, world: &CaseWorld<'_>) -
                 let body = Value::from([("Container", Value::from(container)), ("Force", Value::Bool(true))]);
                 out.forward.push(own("POST", &format!("/networks/{network}/disconnect"), "", Body::Json(body)));
             }
-            Step::Join { .. } | Step::Brought { .. } | Step::Exec { .. } | Step::Tag { .. } => {}
+            Step::Join { .. } | Step::Brought { .. } | Step::Gave { .. } | Step::Exec { .. } | Step::Tag { .. } => {}
         }
     }
     match permit.action {
@@ -199,7 +199,7 @@ fn rendered(case: &Case, permit: Permit, agent: &Agent, world: &CaseWorld<'_>) -
                 out.forward.push(own("POST", "/networks/{new}/connect", "", Body::Json(body)));
             }
             Step::Tag { name } => out.forward.push(named(&name)),
-            Step::Brought { .. } | Step::Exec { .. } => {}
+            Step::Brought { .. } | Step::Gave { .. } | Step::Exec { .. } => {}
             Step::CreateVolume { .. }
             | Step::MakeDirectory { .. }
             | Step::ShareBinds
