@@ -2,7 +2,7 @@
 //! remembered between requests. Nothing remembered matters: forgetting it costs a look-up, or makes an image shared.
 
 use crate::body::Body;
-use crate::engine::Engine;
+use crate::engine::{self, Engine};
 use crate::json::{self, Object, Value};
 use crate::judge::Agent;
 use crate::owner::{OWNER_LABEL, Owner};
@@ -265,6 +265,7 @@ impl World for Lookup {
         *request.uri_mut() = format!("/images/create?{}", query.encode())
             .try_into()
             .map_err(|_| Refusal::malformed(format!("`{reference}` cannot be pulled")))?;
+        engine::introduce(request.headers_mut());
         if let Some(auth) = credentials.and_then(|config| registry::auth(config, reference))
             && let Ok(auth) = auth.try_into()
         {
