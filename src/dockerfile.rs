@@ -217,12 +217,16 @@ fn opens_here_document(instruction: &Instruction) -> bool {
 }
 
 impl Dockerfile {
-    /// The text with these instructions in place of those at the same positions, every other byte kept. Line numbers
-    /// stay, so that the engine's complaints name the right line.
+    /// The text with these instructions in place of those at the same positions, every other byte kept, and with a line
+    /// after some of them. Without such lines the numbers stay, so that the engine's complaints name the right one.
     ///
     /// # Errors
     /// A text that does not read back as it was meant.
-    pub fn replaced(&self, with: &BTreeMap<usize, Instruction>) -> Result<String, String> {
+    pub fn replaced(
+        &self,
+        with: &BTreeMap<usize, Instruction>,
+        then: &BTreeMap<usize, String>,
+    ) -> Result<String, String> {
         let mut lines = self.lines.clone();
         for (at, new) in with {
             let Some(old) = self.instructions.get(*at) else { continue };
@@ -238,6 +242,13 @@ impl Dockerfile {
                 let meant = with.get(&at).unwrap_or(old);
                 (&new.keyword, &new.flags, &new.args) == (&meant.keyword, &meant.flags, &meant.args)
             });
+        for line in with.keys().filter_map(|at| Some((self.instructions.get(*at)?.first, then.get(at)?))) {
+            if let Some(slot) = lines.get_mut(line.0) {
+                slot.push('\n');
+                slot.push_str(line.1);
+            }
+        }
+        let text = lines.join("\n") + "\n";
         if same { Ok(text) } else { Err("the Dockerfile cannot be pinned to the images that it names".to_owned()) }
     }
 }
@@ -593,7 +604,7 @@ mod tests {
         let file = parse(b"# c\nFROM --platform=x \\\n busybox \\\n as b\nRUN x\nCOPY --from=y /a /b").unwrap();
         let pinned = file.instructions[0].with(vec!["--platform=x".into()], "sha256:0 as b".into());
         let copy = file.instructions[2].with(vec!["--from=sha256:1".into()], "/a /b".into());
-        let text = file.replaced(&[(0, pinned), (2, copy)].into()).unwrap();
+        let text = file.replaced(&[(0, pinned), (2, copy)].into(), &BTreeMap::new()).unwrap();
         assert_eq!(text, "# c\nFROM --platform=x sha256:0 as b\n\n\nRUN x\nCOPY --from=sha256:1 /a /b\n");
     }
 }

@@ -279,10 +279,7 @@ impl World for Lookup {
         if !status.is_success() {
             return Err(Refusal::absent(format!("pulling {reference} failed: the engine answered {status}")));
         }
-        if !known
-            && let Some(image) = self.image(&reference.to_string()).await?
-            && !image.labels.contains_key(OWNER_LABEL)
-        {
+        if !known && let Some(image) = self.image(&reference.to_string()).await? {
             self.memory.brought(image.id);
         }
         Ok(())

@@ -286,7 +286,7 @@ fn system(verb: &str, segments: &[&str]) -> Option<System> {
 /// on only at the engine's own words for an absent object.
 fn named_like_image(segments: &[&str], absent: impl Fn(&str) -> String) -> Result<(), Refusal> {
     let text = percent_decode(&segments.join("/"), false)?;
-    if image_reference(&text).is_ok() && (segments.len() != 1 || name(&text).is_err()) {
+    if image_reference(&text).is_ok() && text.contains(['/', ':', '@']) {
         return Err(Refusal::absent(absent(&text)));
     }
     Ok(())

@@ -285,9 +285,7 @@ pub async fn tag(world: &Rc<Lookup>, image: &str, name: &Reference) -> Result<()
 
 async fn brought(world: &Rc<Lookup>, reference: &Option<String>) {
     let Some(reference) = reference else { return };
-    if let Ok(Some(image)) = world.image(reference).await
-        && !image.labels.contains_key(OWNER_LABEL)
-    {
+    if let Ok(Some(image)) = world.image(reference).await {
         world.memory.brought(image.id);
     }
 }

@@ -140,13 +140,22 @@ impl Container {
 }
 
 impl Image {
-    /// How it stands to `me`. One that nobody owns is shared if it has a name.
+    /// How it stands to `me`. One that nobody owns is shared if it has a name. One that was built for another owner and
+    /// pulled from a registry by this one is shared too: who may pull it may use it.
     pub fn standing(&self, me: &Owner) -> Standing {
         let unowned = match (self.brought, self.tagged) {
             (true, _) | (false, true) => Standing::Shared,
             (false, false) => Standing::Foreign,
         };
-        owned(&self.labels, me, unowned)
+        match owned(&self.labels, me, unowned) {
+            Standing::Foreign if self.brought => Standing::Shared,
+            standing => standing,
+        }
+    }
+
+    /// Does it carry an owner's label?
+    pub fn labelled(&self) -> bool {
+        self.labels.contains_key(OWNER_LABEL)
     }
 }
 

@@ -6,7 +6,7 @@ use super::system::BUILDKIT;
 use super::{Agent, Ask};
 use crate::dockerfile::{self, Dockerfile, Instruction, UNKNOWN, Variables};
 use crate::json::{Object, Value};
-use crate::owner::Standing;
+use crate::owner::{OWNER_LABEL, Standing};
 use crate::permit::{Answer, Payload, Permit, Progress, RegistryAuth, Verdict};
 use crate::policy::ImageOperation as Operation;
 use crate::query::{Param, Query};
@@ -316,6 +316,7 @@ pub async fn judge_dockerfile(
         meta: BTreeMap::new(),
         stages: Vec::new(),
         pins: BTreeMap::new(),
+        then: BTreeMap::new(),
         names: Vec::new(),
     };
     let end = end(&file, rules.target.as_deref());
@@ -325,7 +326,7 @@ pub async fn judge_dockerfile(
     let text = if builder.pins.is_empty() {
         text.to_vec()
     } else {
-        file.replaced(&builder.pins).map_err(Refusal::malformed)?.into_bytes()
+        file.replaced(&builder.pins, &builder.then).map_err(Refusal::malformed)?.into_bytes()
     };
     Ok(Pinned { text, names: builder.names })
 }
@@ -360,6 +361,8 @@ struct Builder<'a, W> {
     meta: BTreeMap<String, Option<String>>,
     stages: Vec<Stage>,
     pins: BTreeMap<usize, Instruction>,
+    /// Lines that follow a pinned instruction.
+    then: BTreeMap<usize, String>,
     names: Vec<(String, String)>,
 }
 
@@ -462,6 +465,13 @@ impl<W: World> Builder<'_, W> {
             let rest = instruction.args.strip_prefix(base).unwrap_or_default();
             let pinned = format!("{}{rest}", image.id);
             self.pin(at, instruction, instruction.flags.clone(), pinned, (image.id.as_str(), base))?;
+            if let Some(at) = at
+                && image.labelled()
+                && image.standing(&self.agent.owner) != Standing::Own
+            {
+                // The label that it brings along would make the steps on it another's.
+                self.then.insert(at, format!("LABEL {OWNER_LABEL}={}", self.agent.owner));
+            }
             stage.env = image
                 .env
                 .iter()
@@ -809,6 +819,15 @@ mod tests {
         ] {
             assert_eq!(dockerfile(text, &world(), POLICY, args, None), Ok(pinned), "{text}");
         }
+    }
+
+    #[test]
+    fn steps_on_what_another_built_are_ones_own() {
+        let mut world = world();
+        world.images.get_mut("their/app:1").unwrap().brought = true;
+        let text = dockerfile("FROM their/app:1 AS \\\n b\nRUN x\n", &world, POLICY, &[], None).unwrap();
+        let label = "LABEL com.buildkite.sockguard.owner=me";
+        assert_eq!(text, format!("FROM {} AS  b\n{label}\n\nRUN x\n", id('d')));
     }
 
     #[test]

@@ -258,6 +258,8 @@ pub async fn may_take(name: &Reference, agent: &Agent, world: &impl World) -> Re
     };
     match image.standing(&agent.owner) {
         Standing::Own => Ok(()),
+        // Its builder may have given it the name as well.
+        Standing::Shared if image.labelled() => Err(Refusal::never("taking the tag", &tag, "it is in use")),
         Standing::Shared if image.brought || policy::any(&agent.policy.image.tags, &name.familiar_name()) => Ok(()),
         Standing::Shared => {
             Err(Refusal::not_allowed("taking the tag", &tag, "image.tags").hint("an image that nobody owns holds it"))
@@ -408,10 +410,12 @@ async fn push(name: &Name, mut ask: Ask, agent: &Agent, world: &impl World) -> V
 async fn delete(name: &Name, ask: Ask, agent: &Agent, world: &impl World) -> Verdict {
     granted(Operation::Remove, agent)?;
     let image = usable(name.as_str(), agent, world).await?;
-    if image.standing(&agent.owner) == Standing::Shared && !image.brought {
+    let by_id = is_id_of(name.as_str(), &image);
+    // One that was pulled and is another's elsewhere loses the name, not what else it is known by.
+    if image.standing(&agent.owner) == Standing::Shared && (!image.brought || (image.labelled() && by_id)) {
         return Err(Refusal::never("removing", &Value::from(name.as_str()), "images that nobody owns are read-only"));
     }
-    let path = if is_id_of(name.as_str(), &image) { image.id.as_str().to_owned() } else { encoded(name.as_str()) };
+    let path = if by_id { image.id.as_str().to_owned() } else { encoded(name.as_str()) };
     Ok(forward(ask, &format!("/images/{path}")))
 }
 
@@ -787,5 +791,15 @@ mod tests {
         world.images.get_mut("alpine:latest").unwrap().brought = true;
         assert!(ask("DELETE /images/alpine", None, &world, POLICY).is_ok());
         assert!(ask("POST /images/mine:1/tag?repo=alpine", None, &world, POLICY).is_ok());
+    }
+
+    #[test]
+    fn what_was_pulled_may_be_used_whoever_built_it() {
+        let mut world = world();
+        world.images.get_mut("their/app:1").unwrap().brought = true;
+        assert!(ask("GET /images/their/app:1/history", None, &world, POLICY).is_ok());
+        assert!(ask("DELETE /images/their/app:1", None, &world, POLICY).is_ok());
+        assert!(ask("DELETE /images/dddddddd", None, &world, POLICY).is_err());
+        assert!(ask("POST /images/mine:1/tag?repo=their/app&tag=1", None, &world, POLICY).is_err());
     }
 }
