@@ -83,6 +83,11 @@ pub fn fold(key: &str) -> String {
         .collect()
 }
 
+/// Would Go's decoder take this key for the field of that name?
+pub fn folds_to(key: &str, field: &str) -> bool {
+    if key.is_ascii() { key.eq_ignore_ascii_case(field) } else { fold(key) == fold(field) }
+}
+
 impl Value {
     /// Is this a value that says nothing: `null`, `false`, `0`, `""`, `[]`, `{}`?
     pub fn is_empty(&self) -> bool {
@@ -429,7 +434,7 @@ impl Reader<'_> {
             self.space();
             let start = self.at;
             let key = self.string()?;
-            let twice = if members.len() < 16 {
+            let twice = if members.len() < 100 {
                 members.iter().any(|(k, _)| *k == key)
             } else {
                 if seen.is_empty() {

@@ -78,6 +78,8 @@ async fn decide(
     record.route(&target.route);
     let query = query::parse(&target.route, head.uri.query())?;
     let document = match judge::body_kind(&target.route) {
+        // What is refused or answered without the engine takes any body.
+        BodyKind::Empty if matches!(target.route, Route::Lacking(_)) => None,
         BodyKind::Empty => nothing(body).await?,
         BodyKind::Json => document(body).await?,
         BodyKind::Stream => None,

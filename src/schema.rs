@@ -82,8 +82,8 @@ fn object_pass(fields: &'static [Field], object: Object, path: &str) -> Result<O
     let mut out = Object::new();
     let mut seen: Vec<&'static str> = Vec::new();
     for (key, value) in object {
-        let folded = json::fold(&key);
-        let Some(field) = fields.iter().find(|f| json::fold(f.name) == folded) else {
+        let exact = fields.iter().find(|f| f.name == key);
+        let Some(field) = exact.or_else(|| fields.iter().find(|f| json::folds_to(&key, f.name))) else {
             if value.is_empty() {
                 continue;
             }
