@@ -43,6 +43,35 @@ impl Body {
     }
 }
 
+/// Holds back the writes of a bulk transfer while other tasks bring more, so that one write carries several of the
+/// pieces in which the other side cut its body: each write wakes a reader. Nothing waits for the clock, and what is not
+/// bulk does not wait at all.
+#[derive(Debug, Default)]
+pub struct Gather {
+    /// Was the last write a large one?
+    bulk: bool,
+    /// So much was there when the write was last held back.
+    held: usize,
+}
+
+impl Gather {
+    const LARGE: usize = 16 << 10;
+    const ENOUGH: usize = 96 << 10;
+
+    /// Should a write of so much wait? Then it is tried again at once.
+    pub fn waits(&mut self, length: usize, cx: &mut Context<'_>) -> bool {
+        let grows = length > self.held;
+        if grows && length < Self::ENOUGH && (self.bulk || length >= Self::LARGE) {
+            self.held = length;
+            cx.waker().wake_by_ref();
+            return true;
+        }
+        self.bulk = length >= Self::LARGE;
+        self.held = 0;
+        false
+    }
+}
+
 /// Reads a body whole, of at most `limit` bytes. One that is longer or broken is left where it is.
 ///
 /// # Errors

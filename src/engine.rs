@@ -1,17 +1,20 @@
 //! The Docker Engine behind its socket: a small pool of kept connections, and sockguard's own calls.
 
-use crate::body::Body;
+use crate::body::{Body, Gather};
 use crate::json::{self, Value};
 use crate::refusal::Refusal;
 use http_body_util::{BodyExt, Limited};
 use hyper::body::{Body as _, Incoming};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper::header::{CONTENT_TYPE, HOST, HeaderValue, USER_AGENT};
+use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use std::cell::RefCell;
-use std::io;
+use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 use tokio::net::UnixStream;
 use tokio::time::{sleep, timeout};
@@ -158,7 +161,7 @@ impl Engine {
 
     async fn connect(&self) -> Result<SendRequest<Body>, Refusal> {
         let stream = self.stream().await?;
-        let (sender, connection) = builder().handshake(TokioIo::new(stream)).await.map_err(|e| self.broken(&e))?;
+        let (sender, connection) = builder().handshake(Wire::new(stream)).await.map_err(|e| self.broken(&e))?;
         // Its errors are the requests' errors.
         tokio::task::spawn_local(async { drop(connection.await) });
         Ok(sender)
@@ -193,6 +196,53 @@ impl Engine {
 
     fn failed(&self, what: &str) -> Refusal {
         Refusal::Engine { message: format!("the Docker Engine at {} {what}", self.socket.display()) }
+    }
+}
+
+/// A connection in hyper's hand.
+struct Wire {
+    io: TokioIo<UnixStream>,
+    gather: Gather,
+}
+
+impl Wire {
+    fn new(stream: UnixStream) -> Self {
+        Self { io: TokioIo::new(stream), gather: Gather::default() }
+    }
+}
+
+impl Read for Wire {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_read(cx, buf)
+    }
+}
+
+impl Write for Wire {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        if self.gather.waits(bufs.iter().map(|buf| buf.len()).sum(), cx) {
+            return Poll::Pending;
+        }
+        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
     }
 }
 

@@ -1,7 +1,7 @@
 //! The agents' side: accepts connections, and speaks HTTP/1.1 on each until it ends or leaves HTTP.
 
 use crate::audit::Audit;
-use crate::body::{Body, BodyError};
+use crate::body::{Body, BodyError, Gather};
 use crate::lookup::Lookup;
 use crate::proxy::{self, Outcome};
 use crate::refusal::Refusal;
@@ -133,72 +133,68 @@ enum End {
 
 async fn connection(stream: UnixStream, guard: Rc<Guard>, closing: Rc<Notify>) {
     let wire = Rc::new(Wire::new(stream));
-    let handler = Handler { guard: Rc::clone(&guard), wire: Rc::clone(&wire) };
+    let (end, early) = speak_http(&wire, &guard, &closing).await;
+    drop(closing);
+    let stream = Wire::into_stream(wire);
+    // In a box, since most connections idle and never come here.
+    if let Some(stream) = stream {
+        Box::pin(leave(end, stream, early, guard)).await;
+    }
+}
+
+/// Speaks HTTP until it ends. Gives what was read behind the last request as well.
+async fn speak_http(wire: &Rc<Wire>, guard: &Rc<Guard>, closing: &Notify) -> (End, Bytes) {
+    let handler = Handler { guard: Rc::clone(guard), wire: Rc::clone(wire) };
     let mut http = http1::Builder::new()
         .half_close(true)
         .title_case_headers(true)
         .max_header_size(HEAD_LIMIT)
         .max_buf_size(HEAD_LIMIT)
-        .serve_connection(Hand(Rc::clone(&wire)), handler);
-    let end = {
-        let mut closing = pin!(closing.notified());
-        let mut close_asked = false;
-        let mut watch = Watch::default();
-        poll_fn(|cx| {
-            if !close_asked && closing.as_mut().poll(cx).is_ready() {
-                close_asked = true;
-                Pin::new(&mut http).graceful_shutdown();
-            }
-            let ended = http.poll_without_shutdown(cx);
-            if let Poll::Ready(result) = ended {
-                let bad = wire.unsaid.take().zip(result.err());
-                return Poll::Ready(
-                    bad.map_or(End::Closed, |(status, e)| End::BadHead { status, message: e.to_string() }),
-                );
-            }
-            // The answer to an earlier request must be out before others write to the client.
-            if wire.flushed.get()
-                && let Some(tunnel) = wire.tunnel.take()
-            {
-                return Poll::Ready(End::Tunnel(tunnel));
-            }
-            watch.poll(&wire, cx)
-        })
-        .await
-    };
+        .serve_connection(Hand(Rc::clone(wire), Gather::default()), handler);
+    let mut closing = pin!(closing.notified());
+    let mut close_asked = false;
+    let mut watch = Watch::default();
+    let end = poll_fn(|cx| {
+        if !close_asked && closing.as_mut().poll(cx).is_ready() {
+            close_asked = true;
+            Pin::new(&mut http).graceful_shutdown();
+        }
+        let ended = http.poll_without_shutdown(cx);
+        if let Poll::Ready(result) = ended {
+            let bad = wire.unsaid.take().zip(result.err());
+            return Poll::Ready(bad.map_or(End::Closed, |(status, e)| End::BadHead { status, message: e.to_string() }));
+        }
+        // The answer to an earlier request must be out before others write to the client.
+        if wire.flushed.get()
+            && let Some(tunnel) = wire.tunnel.take()
+        {
+            return Poll::Ready(End::Tunnel(tunnel));
+        }
+        watch.poll(wire, cx)
+    })
+    .await;
+    (end, http.into_parts().read_buf)
+}
+
+/// What is left to do with a connection that speaks HTTP no more.
+async fn leave(end: End, mut stream: UnixStream, early: Bytes, guard: Rc<Guard>) {
     match end {
-        End::Gone => (),
-        End::Closed => {
-            drop(http);
-            if let Some(mut stream) = Wire::into_stream(wire) {
-                // Whoever still writes should get to read our last answer.
-                drop(stream.shutdown().await);
-                tunnel::linger(&stream).await;
-            }
-        }
+        End::Gone => {}
+        End::Closed => tunnel::linger(&stream).await,
         End::BadHead { status, message } => {
-            drop(http);
-            if let Some(mut stream) = Wire::into_stream(wire) {
-                let refusal = Refusal::malformed(message);
-                let body = proxy::message_body(&refusal.message(guard.policy()));
-                let mut record = guard.audit.begin(&hyper::Method::from_bytes(b"-").unwrap_or_default());
-                record.refused(&refusal);
-                record.answered(status);
-                let head = format!(
-                    "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
-                    body.len()
-                );
-                drop(stream.write_all(&[head.as_bytes(), body.as_bytes()].concat()).await);
-                drop(stream.shutdown().await);
-                tunnel::linger(&stream).await;
-            }
+            let refusal = Refusal::malformed(message);
+            let body = proxy::message_body(&refusal.message(guard.policy()));
+            let mut record = guard.audit.begin(&hyper::Method::from_bytes(b"-").unwrap_or_default());
+            record.refused(&refusal);
+            record.answered(status);
+            let head = format!(
+                "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+                body.len()
+            );
+            drop(stream.write_all(&[head.as_bytes(), body.as_bytes()].concat()).await);
+            tunnel::linger(&stream).await;
         }
-        End::Tunnel(tunnel) => {
-            let early = http.into_parts().read_buf;
-            if let Some(stream) = Wire::into_stream(wire) {
-                tunnel.run(stream, early).await;
-            }
-        }
+        End::Tunnel(tunnel) => tunnel.run(stream, early).await,
     }
 }
 
@@ -299,7 +295,7 @@ impl Wire {
 }
 
 /// The socket in hyper's hand.
-struct Hand(Rc<Wire>);
+struct Hand(Rc<Wire>, Gather);
 
 impl Hand {
     fn with<R>(&self, work: impl FnOnce(Pin<&mut TokioIo<UnixStream>>) -> R) -> R {
@@ -327,7 +323,7 @@ impl Write for Hand {
     }
 
     fn poll_write_vectored(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
@@ -335,6 +331,9 @@ impl Write for Hand {
             return Poll::Ready(Ok(bufs.iter().map(|buf| buf.len()).sum()));
         }
         self.0.flushed.set(false);
+        if self.1.waits(bufs.iter().map(|buf| buf.len()).sum(), cx) {
+            return Poll::Pending;
+        }
         self.with(|io| io.poll_write_vectored(cx, bufs))
     }
 

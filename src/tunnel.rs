@@ -67,7 +67,7 @@ impl Tunnel {
                     return;
                 }
                 drop(early_input);
-                if copy(&mut client_read, &mut engine_write).await.is_err() {
+                if let Ended::NotTaken = copy(&mut client_read, &mut engine_write).await {
                     // The engine hears no more: the client should know.
                     let _ = rustix::net::shutdown(client_read.as_ref(), rustix::net::Shutdown::Read);
                 }
@@ -81,9 +81,9 @@ impl Tunnel {
                         input_ended = input.as_mut().poll(cx).is_ready();
                     }
                     match output.as_mut().poll(cx) {
-                        Poll::Ready(Ok(())) => Poll::Ready(true),
+                        Poll::Ready(Ended::Whole) => Poll::Ready(true),
                         // The client takes no more output. What it has sent still counts.
-                        Poll::Ready(Err(_)) => Poll::Ready(false),
+                        Poll::Ready(Ended::NotTaken) => Poll::Ready(false),
                         Poll::Pending => {
                             hangup.as_mut().map_or(Poll::Pending, |hangup| hangup.poll(cx)).map(|()| false)
                         }
@@ -105,12 +105,23 @@ impl Tunnel {
     }
 }
 
+/// How one direction of a stream ended.
+enum Ended {
+    /// Nothing more comes.
+    Whole,
+    /// Nobody takes more.
+    NotTaken,
+}
+
 /// Copies until the end of `from`, or until `to` takes no more. Holds a buffer only while there is something in it.
-async fn copy(from: &mut ReadHalf<'_>, to: &mut WriteHalf<'_>) -> io::Result<()> {
+async fn copy(from: &mut ReadHalf<'_>, to: &mut WriteHalf<'_>) -> Ended {
     loop {
-        let buffer = poll_fn(|cx| read(from, cx)).await?;
-        let Some(filled) = buffer.filled() else { return Ok(()) };
-        to.write_all(filled).await?;
+        // A cut of a raw stream looks like an end to everybody.
+        let Ok(buffer) = poll_fn(|cx| read(from, cx)).await else { return Ended::Whole };
+        let Some(filled) = buffer.filled() else { return Ended::Whole };
+        if to.write_all(filled).await.is_err() {
+            return Ended::NotTaken;
+        }
         buffer.give_back();
     }
 }
@@ -164,10 +175,18 @@ impl Buffer {
     }
 }
 
-/// Closes a connection's writing side and hears out a client that still writes: closing at once would reset it before
-/// it has read our last words.
+/// Hears out a client that still writes, with our own writing side closed: closing at once would reset it before it has
+/// read our last words.
 pub async fn linger(client: &UnixStream) {
-    let _ = rustix::net::shutdown(client, rustix::net::Shutdown::Write);
+    let now = tokio::select! {
+        biased;
+        ready = client.ready(Interest::READABLE) => ready.ok(),
+        () = std::future::ready(()) => None,
+    };
+    // A client that has ended its own side, as most have, needs no telling.
+    if !now.is_some_and(|ready| ready.is_read_closed()) {
+        let _ = rustix::net::shutdown(client, rustix::net::Shutdown::Write);
+    }
     let until = Instant::now() + LINGER;
     let mut heard = 0;
     while heard < LINGER_BYTES && Instant::now() < until {
@@ -176,7 +195,7 @@ pub async fn linger(client: &UnixStream) {
         match client.try_read(&mut buffer.bytes) {
             Ok(0) => return,
             Ok(length) => heard += length,
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => (),
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
             Err(_) => return,
         }
         buffer.give_back();
