@@ -274,7 +274,6 @@ impl Reader {
         };
         if !container.grants(C::Create) {
             for key in [
-                "privileged",
                 "host-network",
                 "host-pid",
                 "host-ipc",
@@ -290,6 +289,10 @@ impl Reader {
                 "link",
             ] {
                 s.no_effect(key, "container.allow does not list `create`");
+            }
+            // Execs are privileged too.
+            if !container.grants(C::Exec) {
+                s.no_effect("privileged", "container.allow does not list `create`");
             }
         }
         s.finish();
@@ -440,8 +443,9 @@ impl Reader {
             table.get_key_value(key).map(|(key, _)| key.span().start)
         };
         let talks = policy.system.grants(S::Auth) || policy.system.grants(S::Distribution);
-        if let (Some(at), false, false) = (key("image", "registries"), talks, policy.image.registries.is_empty()) {
-            let hint = "system.allow lists neither `auth` nor `distribution`";
+        let asks = talks || policy.image.grants(I::Search);
+        if let (Some(at), false, false) = (key("image", "registries"), asks, policy.image.registries.is_empty()) {
+            let hint = "system.allow lists neither `auth` nor `distribution`, and image.allow not `search`";
             self.problem(at, "image.registries has no effect", hint);
         }
         if let (Some(at), true, true) = (key("system", "allow"), talks, policy.image.registries.is_empty()) {
@@ -451,10 +455,12 @@ impl Reader {
         if let (Some(at), true) = (key("network", "join-container"), policy.container.link.is_some()) {
             self.problem(at, "network.join-container and container.link exclude each other", "keep one");
         }
-        if let (Some(at), false) = (key("volume", "shared"), policy.container.grants(C::Create))
+        let sees = policy.container.grants(C::Create) || policy.volume.grants(V::Read);
+        if let (Some(at), false) = (key("volume", "shared"), sees)
             && !policy.volume.shared.is_empty()
         {
-            self.problem(at, "volume.shared has no effect", "container.allow does not list `create`");
+            let hint = "container.allow does not list `create`, and volume.allow not `read`";
+            self.problem(at, "volume.shared has no effect", hint);
         }
     }
 

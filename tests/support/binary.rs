@@ -1,6 +1,6 @@
 //! A case through the built binary, with an engine that records what really arrives.
 
-use super::case::{Case, Forward, Group, Outcome};
+use super::case::{Case, Forward, Group, Outcome, Request};
 use super::engine::{self, Engine};
 use super::facts::PathIs;
 use super::{function, http};
@@ -69,8 +69,14 @@ impl Guard {
             *label = on_host(label, root);
         }
         self.engine.begin(&facts);
+        for earlier in &case.earlier {
+            let recorded = self.log().len();
+            self.ask(earlier).map_err(|e| format!("earlier: {e}"))?;
+            self.audit(recorded)?;
+        }
+        self.engine.with(|state| state.record.clear());
         let recorded = self.log().len();
-        let answer = self.ask(case).map_err(|e| format!("no answer: {e}\n{}", self.log()))?;
+        let answer = self.ask(&case.request).map_err(|e| format!("no answer: {e}\n{}", self.log()))?;
         self.settle();
         let audit = self.audit(recorded)?;
         let said = |key: &str| audit.at(&[key]).and_then(json::Value::as_str).unwrap_or_default();
@@ -118,8 +124,7 @@ impl Guard {
         Err("the audit has no line for the request".to_owned())
     }
 
-    fn ask(&self, case: &Case) -> std::io::Result<http::Message> {
-        let request = &case.request;
+    fn ask(&self, request: &Request) -> std::io::Result<http::Message> {
         let mut stream = UnixStream::connect(&self.socket)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
@@ -138,7 +143,8 @@ impl Guard {
                 Err(_) => body.clone(),
             };
             if request.headers.iter().all(|(name, _)| !name.eq_ignore_ascii_case("Content-Type")) {
-                head.push_str("Content-Type: application/json\r\n");
+                let kind = if request.files.is_some() { "x-tar" } else { "json" };
+                head.push_str(&format!("Content-Type: application/{kind}\r\n"));
             }
             head.push_str(&format!("Content-Length: {}\r\n", bytes.len()));
         }

@@ -2,6 +2,7 @@
 
 use super::facts::{Facts, PathIs};
 use super::pretty;
+use super::tar::{self, Files};
 use sockguard::json::{self, Object, Value};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -18,6 +19,8 @@ pub struct Case {
     pub facts: Facts,
     /// What the host has, by path.
     pub host: BTreeMap<String, PathIs>,
+    /// What the client asked before: what comes of it is looked at elsewhere.
+    pub earlier: Vec<Request>,
     /// What the client asks.
     pub request: Request,
     file: PathBuf,
@@ -47,6 +50,8 @@ pub struct Request {
     pub headers: Vec<(String, String)>,
     /// The body's bytes; nothing where the request has none.
     pub body: Option<Vec<u8>>,
+    /// The files of which the body is an archive.
+    pub files: Option<Files>,
 }
 
 /// What came of a case.
@@ -82,6 +87,8 @@ pub enum Body {
     Json(Value),
     /// Bytes as the client sent them.
     Stream(String),
+    /// An archive of these files.
+    Files(Files),
 }
 
 /// The root of the cases.
@@ -210,14 +217,21 @@ fn read(file: &Path, sentence: String) -> Result<Case, String> {
     for (path, fact) in fields.members("host")? {
         host.insert(path, PathIs::read(&fact)?);
     }
-    let request = request(fields.take("request").ok_or("a case has a request")?, &facts)?;
+    let request = self::request(fields.take("request").ok_or("a case has a request")?, &facts)?;
+    let earlier = match fields.take("earlier") {
+        None => Vec::new(),
+        Some(Value::Array(items)) => {
+            items.into_iter().map(|item| self::request(item, &facts)).collect::<Result<_, _>>()?
+        }
+        Some(other) => return Err(format!("earlier must be a list of requests, not {other}")),
+    };
     let expect = fields.take("expect");
     if let Some(expect) = expect {
         check_expectation(expect)?;
     }
     fields.end()?;
     let group = Group { policy, flags, owner, api_version: facts.api_version };
-    Ok(Case { sentence, binary_only, group, facts, host, request, file: file.to_owned(), document })
+    Ok(Case { sentence, binary_only, group, facts, host, earlier, request, file: file.to_owned(), document })
 }
 
 fn request(value: Value, facts: &Facts) -> Result<Request, String> {
@@ -229,11 +243,21 @@ fn request(value: Value, facts: &Facts) -> Result<Request, String> {
         headers.into_iter().map(|(name, value)| (name, value.as_str().unwrap_or_default().to_owned())).collect();
     let body = fields.take("body").map(|body| facts.expand(&body.to_string()).into_bytes());
     let raw = fields.take("raw").map(|raw| raw_bytes(&raw, facts)).transpose()?;
+    let files = fields.take("files").map(|files| archive(files, facts)).transpose()?;
     fields.end()?;
-    if body.is_some() && raw.is_some() {
-        return Err("a request has either a body or a raw one".to_owned());
+    if usize::from(body.is_some()) + usize::from(raw.is_some()) + usize::from(files.is_some()) > 1 {
+        return Err("a request has either a body, or a raw one, or one of files".to_owned());
     }
-    Ok(Request { method: method.to_owned(), target: encoded(target), headers, body: body.or(raw) })
+    let archive = files.as_deref().map(tar::write);
+    let body = body.or(raw).or(archive);
+    Ok(Request { method: method.to_owned(), target: encoded(target), headers, body, files })
+}
+
+/// Files by path: texts, or documents.
+fn archive(files: Value, facts: &Facts) -> Result<Files, String> {
+    let Value::Object(files) = files else { return Err("request.files must be an object".to_owned()) };
+    let text = |value: &Value| facts.expand(&value.as_str().map_or_else(|| value.to_string(), str::to_owned));
+    Ok(files.iter().map(|(path, value)| (path.to_owned(), text(value))).collect())
 }
 
 /// A text as it is, or one that stands many times between others.
@@ -287,7 +311,7 @@ fn check_expectation(expect: Value) -> Result<(), String> {
         for item in items {
             let mut item = Fields::of("expect.forward[]", item.clone())?;
             item.text("line")?.ok_or("expect.forward[] has a line")?;
-            for key in ["query", "headers", "body", "stream"] {
+            for key in ["query", "headers", "body", "stream", "files"] {
                 item.take(key);
             }
             item.end()?;
@@ -355,6 +379,7 @@ impl Outcome {
             forward.query = change(&forward.query);
             match &mut forward.body {
                 Body::Json(document) => *document = value(document),
+                Body::Files(files) => files.iter_mut().for_each(|(_, text)| *text = change(text)),
                 Body::None | Body::Stream(_) => {}
             }
         }
@@ -380,6 +405,9 @@ impl Forward {
             Body::None => {}
             Body::Json(value) => out.set("body", value.clone()),
             Body::Stream(text) => out.set("stream", text.as_str()),
+            Body::Files(files) => {
+                out.set("files", files.iter().map(|(k, v)| (k.clone(), Value::from(v.as_str()))).collect::<Object>());
+            }
         }
         Value::Object(out)
     }

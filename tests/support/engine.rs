@@ -3,6 +3,7 @@
 use super::case::{Body, Forward};
 use super::facts::{Container, Exec, Facts, Image, Labels, Network, Volume, digits};
 use super::http::{self, Message};
+use super::tar;
 use sockguard::json::{self, Object, Value};
 use std::io::{BufReader, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -128,11 +129,14 @@ impl State {
         let body = match (request.body.as_slice(), request.header("Content-Type")) {
             ([], _) => Body::None,
             (bytes, Some("application/json")) => Body::Json(json::parse(bytes).unwrap()),
-            (bytes, _) => Body::Stream(String::from_utf8_lossy(bytes).into_owned()),
+            (bytes, _) => match tar::read(bytes) {
+                Some(files) => Body::Files(files),
+                None => Body::Stream(String::from_utf8_lossy(bytes).into_owned()),
+            },
         };
         let document = match &body {
             Body::Json(value) => value.clone(),
-            Body::None | Body::Stream(_) => Value::Null,
+            Body::None | Body::Stream(_) | Body::Files(_) => Value::Null,
         };
         let credentials = |(name, _): &&(String, String)| name.to_ascii_lowercase().starts_with("x-registry");
         let headers = request.headers.iter().filter(credentials).cloned().collect();
@@ -247,6 +251,16 @@ impl State {
                 let (key, value) = label.split_once('=').unwrap_or_default();
                 let id = self.make_image(Labels::from([(key.to_owned(), value.to_owned())]));
                 reply(200, object(vec![("status", id.into())]))
+            }
+            ("POST", ["images", "create"]) => {
+                let value = |key: &str| query.split('&').find_map(|pair| pair.strip_prefix(key)).unwrap_or_default();
+                match self.facts.pulled(value("fromImage="), value("tag=")) {
+                    Some(image) => {
+                        self.facts.images.push(image);
+                        reply(200, object(vec![("status", "Download complete".into())]))
+                    }
+                    None => reply(200, object(vec![("error", "manifest unknown".into())])),
+                }
             }
             ("POST", ["images", .., "tag"]) => reply(201, Value::Null),
             ("GET", ["networks"] | ["networks", ""]) => {
@@ -369,5 +383,5 @@ fn network(network: &Network) -> Value {
 /// The same digits again, so that texts with the IDs of what was made can be read.
 pub fn contract(state: &State, text: &str) -> String {
     let text = state.facts.contract(text);
-    state.made.iter().fold(text, |text, id| text.replace(id, "{new}"))
+    state.made.iter().fold(text, |text, id| text.replace(&format!("sha256:{id}"), "{new}").replace(id, "{new}"))
 }

@@ -26,6 +26,8 @@ pub struct Facts {
     pub volumes: Vec<Volume>,
     /// Its execs.
     pub execs: Vec<Exec>,
+    /// What registries have.
+    pub registry: Vec<Image>,
 }
 
 /// A container.
@@ -144,6 +146,26 @@ fn labels(fields: &mut Fields) -> Result<Labels, String> {
     Ok(out)
 }
 
+fn image(reference: String, value: Value) -> Result<Image, String> {
+    let id = format!("sha256:{}", digits(&["image", &reference, &value.to_string()]));
+    let mut fields = Fields::of(&reference, value)?;
+    let mut names: Vec<String> = fields.texts("also")?.iter().map(|name| full_name(name)).collect();
+    if fields.truth("tagged", true)? {
+        names.insert(0, full_name(&reference));
+    }
+    let image = Image {
+        labels: labels(&mut fields)?,
+        volumes: fields.texts("volumes")?,
+        on_build: fields.texts("on_build")?,
+        brought: fields.truth("brought", false)?,
+        names,
+        reference,
+        id,
+    };
+    fields.end()?;
+    Ok(image)
+}
+
 /// A name with its tag, without the default registry.
 pub fn full_name(reference: &str) -> String {
     let short = reference.strip_prefix("docker.io/").unwrap_or(reference);
@@ -173,22 +195,10 @@ impl Facts {
             fields.end()?;
         }
         for (reference, value) in fields.members("images")? {
-            let id = format!("sha256:{}", digits(&["image", &reference, &value.to_string()]));
-            let mut fields = Fields::of(&reference, value)?;
-            let mut names: Vec<String> = fields.texts("also")?.iter().map(|name| full_name(name)).collect();
-            if fields.truth("tagged", true)? {
-                names.insert(0, full_name(&reference));
-            }
-            out.images.push(Image {
-                labels: labels(&mut fields)?,
-                volumes: fields.texts("volumes")?,
-                on_build: fields.texts("on_build")?,
-                brought: fields.truth("brought", false)?,
-                names,
-                reference,
-                id,
-            });
-            fields.end()?;
+            out.images.push(image(reference, value)?);
+        }
+        for (reference, value) in fields.members("registry")? {
+            out.registry.push(image(reference, value)?);
         }
         for (reference, value) in fields.members("networks")? {
             let id = digits(&["network", &reference, &value.to_string()]);
@@ -230,7 +240,10 @@ impl Facts {
     /// Names and IDs of all that has one.
     fn ids(&self) -> Vec<(&str, &str)> {
         let containers = self.containers.iter().map(|c| (c.name.as_str(), c.id.as_str()));
-        let images = self.images.iter().map(|i| (i.reference.as_str(), i.id.as_str()));
+        let images = self.images.iter().filter(|image| image.reference != "new");
+        // What was pulled is still what the registry has.
+        let images = images.filter(|i| self.registry.iter().all(|r| r.id != i.id)).chain(&self.registry);
+        let images = images.map(|i| (i.reference.as_str(), i.id.as_str()));
         let networks = self.networks.iter().map(|n| (n.reference.as_str(), n.id.as_str()));
         let execs = self.execs.iter().map(|e| (e.reference.as_str(), e.id.as_str()));
         containers.chain(images).chain(networks).chain(execs).collect()
@@ -269,6 +282,13 @@ impl Facts {
         let name = full_name(reference);
         let by_id = |image: &&Image| bare.len() >= 6 && image.id.trim_start_matches("sha256:").starts_with(bare);
         self.images.iter().find(|image| image.names.contains(&name)).or_else(|| self.images.iter().find(by_id))
+    }
+
+    /// What a registry has under a name.
+    pub fn pulled(&self, name: &str, tag: &str) -> Option<Image> {
+        let separator = if tag.contains(':') { '@' } else { ':' };
+        let name = full_name(&format!("{name}{separator}{tag}"));
+        self.registry.iter().find(|image| image.names.contains(&name)).cloned()
     }
 
     /// The network that the engine finds under a reference.

@@ -1,10 +1,11 @@
 //! A case as a function call: the same calls as the proxy's, with the case's world.
 
-use super::case::{Body, Case, Forward, Group, Outcome};
-use super::facts::{Facts, PathIs, find_network};
+use super::case::{Body, Case, Forward, Group, Outcome, Request};
+use super::facts::{self, Facts, PathIs, find_network};
 use hyper::Method;
 use sockguard::cli::{Surroundings, flags};
 use sockguard::json::{self, Object, Value};
+use sockguard::judge::build::{ContextRules, judge_dockerfile};
 use sockguard::judge::{self, Agent, Ask, BodyKind};
 use sockguard::owner::{OWNER_LABEL, Owner};
 use sockguard::permit::{Action, Answer, Payload, Permit, RegistryAuth, Step};
@@ -13,6 +14,7 @@ use sockguard::reference::Reference;
 use sockguard::refusal::Refusal;
 use sockguard::route;
 use sockguard::world::{Container, Id, Image, Network, PathFact, Sockets, Volume, World};
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
@@ -23,8 +25,17 @@ pub const GUARDED: &str = "/run/guarded.sock";
 
 /// Runs a case.
 pub fn run(case: &Case, agent: &Agent) -> Result<Outcome, String> {
-    let world = CaseWorld { facts: &case.facts, host: &case.host, owner: &agent.owner };
-    let outcome = match now(decide(case, agent, &world)) {
+    let world = CaseWorld::new(&case.facts, &case.host, &agent.owner);
+    for earlier in &case.earlier {
+        let permit =
+            now(decide(earlier, agent, &world)).map_err(|refusal| format!("earlier: {}", refusal.message("")))?;
+        for step in permit.after {
+            if let Step::Brought { reference: Some(reference) } = step {
+                world.brought(&reference);
+            }
+        }
+    }
+    let outcome = match now(decide(&case.request, agent, &world)) {
         Ok(permit) => rendered(case, permit, agent, &world)?,
         Err(refusal) => refused(&refusal, agent),
     };
@@ -65,7 +76,8 @@ pub fn command_line(group: &Group, directory: &Path) -> Vec<String> {
 
 /// Judges a request without a body.
 pub fn judge(method: &Method, target: &str, agent: &Agent, facts: &Facts) -> Result<Permit, Refusal> {
-    let world = CaseWorld { facts, host: &BTreeMap::new(), owner: &agent.owner };
+    let host = BTreeMap::new();
+    let world = CaseWorld::new(facts, &host, &agent.owner);
     let (path, raw) = target.split_once('?').map_or((target, None), |(path, raw)| (path, Some(raw)));
     let target = route::parse(method, path)?;
     let query = query::parse(&target.route, raw)?;
@@ -80,8 +92,7 @@ fn now<T>(future: impl Future<Output = T>) -> T {
     }
 }
 
-async fn decide(case: &Case, agent: &Agent, world: &CaseWorld<'_>) -> Result<Permit, Refusal> {
-    let request = &case.request;
+async fn decide(request: &Request, agent: &Agent, world: &CaseWorld<'_>) -> Result<Permit, Refusal> {
     let method = Method::from_bytes(request.method.as_bytes()).map_err(|e| Refusal::malformed(e.to_string()))?;
     let (path, query) = request.target.split_once('?').map_or((request.target.as_str(), None), |(p, q)| (p, Some(q)));
     let target = route::parse(&method, path)?;
@@ -162,9 +173,15 @@ fn rendered(case: &Case, permit: Permit, agent: &Agent, world: &CaseWorld<'_>) -
             let body = match request.payload {
                 Payload::Empty => Body::None,
                 Payload::Json(value) => Body::Json(value),
-                Payload::Stream | Payload::Context(_) | Payload::Archive(_) => {
-                    Body::Stream(String::from_utf8_lossy(case.request.body.as_deref().unwrap_or_default()).into_owned())
-                }
+                Payload::Stream | Payload::Archive(_) => stream(case),
+                Payload::Context(rules) => match context(case, &rules, agent, world) {
+                    Ok(body) => body,
+                    Err(refusal) => {
+                        out.forward.append(&mut world.calls.borrow_mut());
+                        out.refuse = refused(&refusal, agent).refuse;
+                        return Ok(out);
+                    }
+                },
             };
             let credentials = match request.registry_auth {
                 RegistryAuth::None => None,
@@ -176,6 +193,7 @@ fn rendered(case: &Case, permit: Permit, agent: &Agent, world: &CaseWorld<'_>) -
                 .headers
                 .iter()
                 .filter(|(name, _)| credentials.is_some_and(|c| name.eq_ignore_ascii_case(c)));
+            out.forward.append(&mut world.calls.borrow_mut());
             out.forward.push(Forward {
                 line: format!("{} {version}{}", request.method, request.path),
                 query: request.query.encode(),
@@ -214,6 +232,27 @@ fn rendered(case: &Case, permit: Permit, agent: &Agent, world: &CaseWorld<'_>) -
     Ok(out)
 }
 
+/// The body as the client sent it.
+fn stream(case: &Case) -> Body {
+    match (&case.request.files, &case.request.body) {
+        (Some(files), _) => Body::Files(files.clone()),
+        (None, Some(bytes)) if !bytes.is_empty() => Body::Stream(String::from_utf8_lossy(bytes).into_owned()),
+        (None, _) => Body::None,
+    }
+}
+
+/// A build context with its Dockerfile judged and pinned.
+fn context(case: &Case, rules: &ContextRules, agent: &Agent, world: &CaseWorld<'_>) -> Result<Body, Refusal> {
+    let Some(mut files) = case.request.files.clone() else { return Ok(stream(case)) };
+    let credentials = case.request.headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("X-Registry-Config"));
+    let credentials = credentials.map(|(_, value)| value.as_str());
+    for (_, text) in files.iter_mut().filter(|(path, _)| *path == rules.dockerfile) {
+        let pinned = now(judge_dockerfile(text.as_bytes(), rules, credentials, agent, world))?;
+        *text = String::from_utf8_lossy(&pinned.text).into_owned();
+    }
+    Ok(Body::Files(files))
+}
+
 /// The call that gives a new image its name.
 fn named(name: &Reference) -> Forward {
     let query = Query::of([
@@ -233,6 +272,23 @@ struct CaseWorld<'a> {
     facts: &'a Facts,
     host: &'a BTreeMap<String, PathIs>,
     owner: &'a Owner,
+    /// What was pulled since.
+    pulled: RefCell<Vec<facts::Image>>,
+    /// What the engine was asked to do meanwhile.
+    calls: RefCell<Vec<Forward>>,
+}
+
+impl<'a> CaseWorld<'a> {
+    fn new(facts: &'a Facts, host: &'a BTreeMap<String, PathIs>, owner: &'a Owner) -> Self {
+        Self { facts, host, owner, pulled: RefCell::default(), calls: RefCell::default() }
+    }
+
+    /// The owner has brought an image from a registry.
+    fn brought(&self, reference: &str) {
+        let name = facts::full_name(reference);
+        let found = self.facts.registry.iter().filter(|image| image.names.contains(&name));
+        self.pulled.borrow_mut().extend(found.cloned().map(|image| facts::Image { brought: true, ..image }));
+    }
 }
 
 impl World for CaseWorld<'_> {
@@ -242,24 +298,38 @@ impl World for CaseWorld<'_> {
     }
 
     async fn image(&self, reference: &str) -> Result<Option<Image>, Refusal> {
-        Ok(self.facts.image(reference).map(|image| Image {
+        let known = self.facts.image(reference).cloned();
+        let name = facts::full_name(reference);
+        let found = known.or_else(|| self.pulled.borrow().iter().find(|image| image.names.contains(&name)).cloned());
+        Ok(found.map(|image| Image {
             id: Id::new(&image.id),
-            labels: image.labels.clone(),
             tagged: !image.names.is_empty(),
+            labels: image.labels,
             brought: image.brought,
-            volumes: image.volumes.clone(),
-            on_build: image.on_build.clone(),
+            volumes: image.volumes,
+            on_build: image.on_build,
             env: Vec::new(),
             platform: "linux/amd64".to_owned(),
         }))
     }
 
-    async fn pull(&self, reference: &Reference, _: Option<&str>, _: Option<&str>) -> Result<(), Refusal> {
-        Err(Refusal::absent(format!("no registry has {reference}")))
+    async fn pull(&self, reference: &Reference, platform: Option<&str>, _: Option<&str>) -> Result<(), Refusal> {
+        let tag = reference.digest().or(reference.tag()).unwrap_or("latest");
+        let mut query =
+            Query::of([("fromImage", Param::Text(reference.full_name())), ("tag", Param::Text(tag.to_owned()))]);
+        if let Some(platform) = platform {
+            query.set("platform", Param::Text(platform.to_owned()));
+        }
+        self.calls.borrow_mut().push(own("POST", "/images/create", &query.encode(), Body::None));
+        match self.facts.pulled(&reference.full_name(), tag) {
+            Some(image) => self.pulled.borrow_mut().push(image),
+            None => return Err(Refusal::absent("manifest unknown")),
+        }
+        Ok(())
     }
 
     async fn network(&self, reference: &str) -> Result<Option<Network>, Refusal> {
-        let own = |n: &&super::facts::Network| n.labels.get(OWNER_LABEL).is_some_and(|o| o == self.owner.as_str());
+        let own = |n: &&facts::Network| n.labels.get(OWNER_LABEL).is_some_and(|o| o == self.owner.as_str());
         let found =
             find_network(self.facts.networks.iter().filter(own), reference).or_else(|| self.facts.network(reference));
         Ok(found.map(|n| Network { id: Id::new(&n.id), name: n.name.clone(), labels: n.labels.clone() }))

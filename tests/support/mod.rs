@@ -8,3 +8,4 @@ pub mod function;
 pub mod http;
 pub mod pretty;
 pub mod routes;
+pub mod tar;
