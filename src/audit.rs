@@ -146,7 +146,7 @@ fn piece(waiting: &[u8]) -> &[u8] {
 }
 
 /// Writes without waiting.
-fn write(fd: BorrowedFd<'_>, bytes: &[u8]) -> Result<usize, Errno> {
+pub(crate) fn write(fd: BorrowedFd<'_>, bytes: &[u8]) -> Result<usize, Errno> {
     let mut ready = [PollFd::from_borrowed_fd(fd, PollFlags::OUT)];
     if poll(&mut ready, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))? == 0 {
         return Ok(0);
@@ -294,7 +294,7 @@ impl Drop for Record {
 }
 
 /// Text that came from outside, so that it can neither end its string nor its line, nor speak to a terminal.
-struct Safe<'t>(&'t str);
+pub(crate) struct Safe<'t>(pub(crate) &'t str);
 
 impl std::fmt::Display for Safe<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -319,7 +319,7 @@ impl std::fmt::Display for Safe<'_> {
 }
 
 /// RFC 3339, UTC, with milliseconds.
-struct Time(SystemTime);
+pub(crate) struct Time(pub(crate) SystemTime);
 
 impl std::fmt::Display for Time {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

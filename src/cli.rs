@@ -110,6 +110,8 @@ pub struct Surroundings {
     pub docker_host: Option<String>,
     /// Is the standard error stream a terminal?
     pub terminal: bool,
+    /// The names of all environment variables.
+    pub variables: Vec<String>,
 }
 
 /// Reads the command line and the environment.
@@ -277,6 +279,7 @@ pub fn settings(given: &Given, around: &Surroundings) -> Result<Settings, Failur
             Format::Text
         }
     };
+    notes.extend(around.variables.iter().filter_map(|name| mistyped_variable(name)));
     let debug = on("debug");
     match owner {
         Some(owner) if problems.is_empty() => {
@@ -320,6 +323,15 @@ fn permissions(given: &Given, problems: &mut Vec<String>, notes: &mut Vec<String
         }
     };
     Permissions { mode, uid: id("uid"), gid: id("gid") }
+}
+
+/// A variable that is nearly one of sockguard's would be ignored without a word. Others that begin alike are not its
+/// business: some systems make them for every service of that name.
+fn mistyped_variable(name: &str) -> Option<String> {
+    let known: Vec<String> = FLAGS.iter().map(flags::Flag::variable).collect();
+    let rest = name.strip_prefix("SOCKGUARD_").filter(|_| !known.iter().any(|known| known == name))?;
+    let near = crate::nearest::nearest(rest, known.iter().filter_map(|name| name.strip_prefix("SOCKGUARD_")))?;
+    Some(format!("the environment variable {name} is not known: did you mean SOCKGUARD_{near}?"))
 }
 
 /// The engine's socket: as given, else the usual place, else `DOCKER_HOST`.

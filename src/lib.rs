@@ -27,6 +27,7 @@ pub mod engine;
 pub mod json;
 pub mod judge;
 pub mod listen;
+pub mod log;
 pub mod lookup;
 pub mod nearest;
 pub mod owner;

@@ -119,7 +119,7 @@ fn settings(line: &[&str]) -> Result<cli::Settings, Vec<String>> {
     let Ok(Command::Serve(given)) = cli::command(line.iter().map(Into::into), |_| None) else {
         panic!("{line:?} is a command line");
     };
-    let around = Surroundings { pid: 7, docker_host: None, terminal: false };
+    let around = Surroundings { pid: 7, docker_host: None, terminal: false, variables: Vec::new() };
     cli::settings(&given, &around).map_err(|failure| {
         assert_eq!(failure.status(), 2);
         failure.lines()
@@ -252,13 +252,30 @@ fn the_engine_is_found_through_docker_host_but_never_in_the_guarded_socket() {
     }
     let upstream = |docker_host: &str, filename: &str| {
         let given = flags::Given::from([("filename", filename.to_owned())]);
-        let around = Surroundings { pid: 7, docker_host: Some(docker_host.to_owned()), terminal: false };
+        let around =
+            Surroundings { pid: 7, docker_host: Some(docker_host.to_owned()), terminal: false, variables: Vec::new() };
         cli::settings(&given, &around).expect("it is fine").upstream
     };
     assert_eq!(upstream("unix:///tmp/other.sock", "x").to_str(), Some("/tmp/other.sock"));
     assert_eq!(upstream("unix:///tmp/x.sock", "/tmp/x.sock").to_str(), Some(cli::USUAL_UPSTREAM));
     assert_eq!(upstream("unix:///tmp/../tmp/x.sock", "/tmp/x.sock").to_str(), Some(cli::USUAL_UPSTREAM));
     assert_eq!(upstream("tcp://1.2.3.4:2375", "x").to_str(), Some(cli::USUAL_UPSTREAM));
+}
+
+#[test]
+fn a_mistyped_variable_is_told() {
+    let names = ["SOCKGUARD_POLCY", "SOCKGUARD_POLICY", "SOCKGUARD_PORT_80_TCP", "PATH", "SOCKGUARD_ALOW_BIND"];
+    let variables = names.map(str::to_owned).to_vec();
+    let around = Surroundings { pid: 7, docker_host: None, terminal: false, variables };
+    let notes = cli::settings(&flags::Given::new(), &around).expect("it is fine").notes;
+    let told: Vec<_> = notes.iter().filter(|note| note.contains("environment")).collect();
+    assert_eq!(
+        told,
+        [
+            "the environment variable SOCKGUARD_POLCY is not known: did you mean SOCKGUARD_POLICY?",
+            "the environment variable SOCKGUARD_ALOW_BIND is not known: did you mean SOCKGUARD_ALLOW_BIND?",
+        ]
+    );
 }
 
 #[test]

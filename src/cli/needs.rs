@@ -76,13 +76,13 @@ async fn own_cgroup_parent(engine: &Engine) -> Result<String, Failure> {
 }
 
 /// Says what an operator should know about the engine: whether it is there, and how binds are kept below their roots.
-pub async fn report(world: &Lookup, info: impl Fn(&str), warn: impl Fn(&str)) {
+pub async fn report(world: &Lookup) {
     let version = match world.api_version().await {
         Ok(version) => version,
         Err(refusal) => {
             let message = refusal.message("");
             let message = message.strip_prefix("sockguard: ").unwrap_or(&message);
-            warn(&format!("{message}; requests are answered with 502 until it is there"));
+            tracing::warn!("{message}; requests are answered with 502 until it is there");
             return;
         }
     };
@@ -90,21 +90,21 @@ pub async fn report(world: &Lookup, info: impl Fn(&str), warn: impl Fn(&str)) {
     let (major, minor) = version;
     let api = format!("engine API {major}.{minor}");
     if bind.roots.is_empty() {
-        info(&format!("{api}; no host path may be mounted (-allow-bind)"));
+        tracing::info!("{api}; no host path may be mounted (-allow-bind)");
     }
     for root in &bind.roots {
         let path = root.path.display();
         if version >= SUBPATHS {
-            info(&format!("{api}; binds below {path} are mounted as sub-paths, out of which no symbolic link leads"));
+            tracing::info!("{api}; binds below {path} are mounted as sub-paths, out of which no symbolic link leads");
         } else if world.sees(&root.path).await {
-            info(&format!("{api}; binds below {path} are checked for symbolic links at every start"));
+            tracing::info!("{api}; binds below {path} are checked for symbolic links at every start");
         } else if bind.unverified_binds {
-            warn(&format!("{api}; binds below {path} CANNOT be checked: symbolic links lead wherever they point"));
+            tracing::warn!("{api}; binds below {path} CANNOT be checked: symbolic links lead wherever they point");
         } else {
-            warn(&format!(
+            tracing::warn!(
                 "{api}; binds below {path} are refused: sockguard does not see the host's directory at that path \
                  (-unverified-binds allows them unchecked)"
-            ));
+            );
         }
     }
     let guarded = world.sockets.guarded.as_path();
@@ -112,6 +112,6 @@ pub async fn report(world: &Lookup, info: impl Fn(&str), warn: impl Fn(&str)) {
         && let Some(real) = own.on_host(guarded).filter(|real| real != guarded)
     {
         let (guarded, real) = (guarded.display(), real.display());
-        warn(&format!("{guarded} is {real} on the engine's host: start with -socket-on-host {real}"));
+        tracing::warn!("{guarded} is {real} on the engine's host: start with -socket-on-host {real}");
     }
 }

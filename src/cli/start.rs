@@ -1,12 +1,12 @@
 //! What the commands do.
 
 use super::{Command, Failure, Settings, Surroundings, needs};
-use crate::audit::{Audit, Format, Sink};
+use crate::audit::{Audit, Sink};
 use crate::engine::Engine;
-use crate::listen;
 use crate::lookup::{Lookup, Memory};
 use crate::server::{self, Guard};
 use crate::world::Sockets;
+use crate::{listen, log};
 use std::io::{IsTerminal as _, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -52,6 +52,7 @@ fn surroundings() -> Surroundings {
         pid: std::process::id(),
         docker_host: std::env::var("DOCKER_HOST").ok(),
         terminal: std::io::stderr().is_terminal(),
+        variables: std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()).collect(),
     }
 }
 
@@ -59,29 +60,6 @@ fn surroundings() -> Surroundings {
 fn print(text: &str) {
     let mut out = std::io::stdout().lock();
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
-}
-
-/// Lines about the start, on the standard error stream and in the log's format.
-#[derive(Debug, Clone, Copy)]
-struct Log(Format);
-
-impl Log {
-    fn info(self, text: &str) {
-        self.line("info", text);
-    }
-
-    fn warn(self, text: &str) {
-        self.line("warning", text);
-    }
-
-    fn line(self, level: &str, text: &str) {
-        let line = match (self.0, level) {
-            (Format::Json, _) => format!("{}\n", serde_json::json!({ "level": level, "message": text })),
-            (Format::Text, "info") => format!("sockguard: {text}\n"),
-            (Format::Text, level) => format!("sockguard: {level}: {text}\n"),
-        };
-        let _ = std::io::stderr().lock().write_all(line.as_bytes());
-    }
 }
 
 fn serve(settings: Settings) -> Result<(), Failure> {
@@ -104,7 +82,7 @@ fn raise_descriptor_limit() {
 }
 
 async fn guard(settings: Settings) -> Result<(), Failure> {
-    let log = Log(settings.log_format);
+    log::start(settings.log_format, settings.debug);
     let cannot = |what: &str, e: std::io::Error| Failure::Socket(format!("cannot {what}: {e}"));
     let stop = stop_signal().map_err(|e| cannot("wait for signals", e))?;
     let engine = Rc::new(Engine::new(settings.upstream.clone()));
@@ -133,13 +111,13 @@ async fn guard(settings: Settings) -> Result<(), Failure> {
         settings.upstream.display(),
         settings.socket.display()
     ));
-    log.info(&format!("policy {}, owner {}", agent.policy.name, agent.owner));
+    tracing::info!("policy {}, owner {}", agent.policy.name, agent.owner);
     for note in &settings.notes {
-        log.warn(note);
+        tracing::warn!("{note}");
     }
     // The engine may take its time, or not be there yet: agents are served meanwhile.
     let world = Rc::clone(&guard.world);
-    tokio::task::spawn_local(async move { needs::report(&world, |text| log.info(text), |text| log.warn(text)).await });
+    tokio::task::spawn_local(async move { needs::report(&world).await });
 
     let served = server::serve(listener, guard, stop).await;
     file.remove();
