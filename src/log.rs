@@ -115,7 +115,7 @@ mod tests {
         let said = Said { message: "a\nb\u{1b}[2J".to_owned(), fields: vec![("level", "x\"y".to_owned())] };
         let line = |format| Log { format, most: Level::INFO }.line(Level::WARN, &said, UNIX_EPOCH);
         let json = line(Format::Json);
-        assert_eq!(json, r#"{"time":"1970-01-01T00:00:00.000Z","level":"warning","message":"a\nb\u001b[2J"}"#);
+        assert_eq!(json, r#"{"time":"1970-01-01T00:00:00.000Z","level":"warning","message":"a\u000ab\u001b[2J"}"#);
         let text = line(Format::Text);
         assert!(text.starts_with("1970-01-01T00:00:00.000Z warning: a") && !text.contains(['\n', '\u{1b}']), "{text}");
     }
