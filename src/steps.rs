@@ -60,7 +60,7 @@ pub async fn after(world: &Rc<Lookup>, steps: &[Step], answer: &[u8]) -> Result<
         match step {
             Step::Join { container, alias } => join(world, &id()?, container, alias.as_deref()).await?,
             Step::Exec { container } => world.memory.exec(&id()?, container.clone()),
-            Step::Brought { reference } => brought(world, reference).await,
+            Step::Brought { reference } => brought(world, reference, answer).await,
             Step::Tag { name } => tag(world, &id()?, name).await?,
             Step::Gave { name, image } => world.memory.gave(name.clone(), image.clone()),
             Step::CreateVolume { .. }
@@ -283,8 +283,12 @@ pub async fn tag(world: &Rc<Lookup>, image: &str, name: &Reference) -> Result<()
     }
 }
 
-async fn brought(world: &Rc<Lookup>, reference: &Option<String>) {
-    let Some(reference) = reference else { return };
+/// Remembers what a pull brought. One that failed brought nothing: what has the name now was made by somebody else
+/// while it lasted.
+async fn brought(world: &Rc<Lookup>, reference: &Option<String>, progress: &[u8]) {
+    let done = ["\"Status: Downloaded newer image for ", "\"Status: Image is up to date for "];
+    let last = String::from_utf8_lossy(progress);
+    let Some(reference) = reference.as_ref().filter(|_| done.iter().any(|words| last.contains(words))) else { return };
     if let Ok(Some(image)) = world.image(reference).await {
         world.memory.brought(image.id);
     }
