@@ -5,6 +5,7 @@ A missing engine, CLI or binary is a failure, never a skip.
 
 import signal
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -16,10 +17,29 @@ import parity  # noqa: E402
 
 
 def pytest_configure(config):
+    config.addinivalue_line("markers", "last: run after all others")
     # So that fixtures are torn down on SIGTERM as they are on SIGINT.
     def interrupted(signum, frame):
         raise KeyboardInterrupt
     signal.signal(signal.SIGTERM, interrupted)
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: item.get_closest_marker("last") is not None)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def patient(request):
+    """Connections that are quiet for as long as the session lasts: a head that never ends, and an event stream."""
+    if not any("patient" in item.function.__code__.co_varnames for item in request.session.items):
+        yield
+        return
+    guard = harness.Guard(request.getfixturevalue("engine"))
+    quiet, _ = harness.open_stream(guard.socket, "GET", "/events", timeout=120)
+    slow = harness.Conn(guard.socket, timeout=120)
+    slow.send(b"GET /_ping HTTP/1.1\r\nHost: x\r\n")
+    yield guard, slow, quiet, time.monotonic()
+    guard.close()
 
 
 @pytest.fixture(scope="session")

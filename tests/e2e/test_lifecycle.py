@@ -152,7 +152,7 @@ def test_an_engine_that_goes_and_comes(own_engine):
     """502 that names the socket while it is away; then all as before, without a restart of the guard."""
     guard = Guard(own_engine)
     try:
-        container = create(guard.socket, Cmd=["sleep", "300"], name="survivor")
+        container = create(guard.socket, Cmd=["sleep", "300"], name="survivor", StopTimeout=1)
         raw(guard.socket, "POST", f"/containers/{container}/start")
         events, _ = open_stream(guard.socket, "GET", "/events")
         kept = Conn(guard.socket)
@@ -233,7 +233,7 @@ def test_clients_in_the_middle_of_an_engine_restart_end(own_engine):
     """Nothing hangs: attached and following clients end when the engine goes."""
     guard = Guard(own_engine)
     try:
-        container = create(guard.socket, Cmd=["sleep", "300"])
+        container = create(guard.socket, Cmd=["sleep", "300"], StopTimeout=1)
         raw(guard.socket, "POST", f"/containers/{container}/start")
         clients = [start_docker(guard.socket, *words) for words in (["logs", "-f", container], ["events"], ["attach", "--no-stdin", container], ["wait", container])]
         until(lambda: guard.fds() > 12)

@@ -81,15 +81,15 @@ def test_download_of_a_gib_from_a_container(fresh):
     assert fresh.memory() < 32 * MIB
 
 
-def test_a_gib_through_a_hijacked_stream(fresh):
+def test_bulk_through_a_hijacked_stream(fresh):
     container = create(fresh.socket, Cmd=["sleep", "300"])
     raw(fresh.socket, "POST", f"/containers/{container}/start")
-    made = raw(fresh.socket, "POST", f"/containers/{container}/exec", {"Cmd": ["head", "-c", str(1 << 30), "/dev/zero"], "AttachStdout": True, "Tty": False}).json()
+    made = raw(fresh.socket, "POST", f"/containers/{container}/exec", {"Cmd": ["head", "-c", str(GIB << 28), "/dev/zero"], "AttachStdout": True, "Tty": False}).json()
     conn, _ = hijack(fresh.socket, f"/exec/{made['Id']}/start", {}, timeout=120)
     size = 0
     while data := conn.read_some():
         size += len(data)
-    assert size > 1 << 30
+    assert size > GIB << 28
     assert fresh.memory() < 32 * MIB
 
 

@@ -261,13 +261,6 @@ def test_wait_answers_its_head_before_the_container_starts(guard):
     assert json.loads(conn.read_body(head))["StatusCode"] == 4
 
 
-def test_a_stream_may_be_quiet_for_long(guard):
-    """Longer than the header time limit could be mistaken for."""
-    container = running(guard, Cmd=["sh", "-c", "sleep 4; echo late"])
-    logs, _ = open_stream(guard.socket, "GET", f"/containers/{container}/logs?follow=1&stdout=1")
-    assert logs.read_chunk().endswith(b"late\n")
-
-
 def test_a_build_answers_while_its_context_still_comes(guard):
     context = tar_of({"Dockerfile": "FROM busybox\nRUN echo built\n", "pad": b"x" * 300_000})
     conn = Conn(guard.socket, 60)
