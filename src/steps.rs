@@ -283,10 +283,10 @@ pub async fn tag(world: &Rc<Lookup>, image: &str, name: &Reference) -> Result<()
     }
 }
 
-/// Remembers what a pull brought. One that failed brought nothing: what has the name now was made by somebody else
-/// while it lasted.
+/// Remembers what a pull or a load brought. One that failed brought nothing: what has the name now was made by somebody
+/// else while it lasted.
 async fn brought(world: &Rc<Lookup>, reference: &Option<String>, progress: &[u8]) {
-    let done = ["\"Status: Downloaded newer image for ", "\"Status: Image is up to date for "];
+    let done = ["\"Status: Downloaded newer image for ", "\"Status: Image is up to date for ", "\"Loaded image"];
     let last = String::from_utf8_lossy(progress);
     let Some(reference) = reference.as_ref().filter(|_| done.iter().any(|words| last.contains(words))) else { return };
     if let Ok(Some(image)) = world.image(reference).await {
