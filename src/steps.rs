@@ -3,7 +3,7 @@
 use crate::json::{self, Object, Value};
 use crate::judge::images;
 use crate::lookup::{self, Lookup, message};
-use crate::owner::{OWNER_LABEL, Standing};
+use crate::owner::Standing;
 use crate::permit::Step;
 use crate::query::{Param, Query};
 use crate::reference::Reference;
