@@ -4,6 +4,7 @@ SOCKGUARD_TEST_BARE_ONLY=1 leaves the guard out: whether the attacks work at all
 """
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from attacks import load, malformed, world
@@ -14,10 +15,12 @@ ATTACKS = load()
 
 
 @pytest.fixture(scope="module")
-def stage():
-    stage = world.Stage(guarded=not BARE_ONLY)
-    yield stage
-    stage.close()
+def stages():
+    """Two engines with the same on them: a bare one, and one behind guards. An attack is tried on both at the same time."""
+    both = [world.Stage(guarded=False), *([] if BARE_ONLY else [world.Stage()])]
+    yield both
+    for stage in both:
+        stage.close()
 
 
 def transcript(w):
@@ -111,35 +114,55 @@ def strays(w):
             if (labels or {}).get(OWNER_LABEL) != "attacker" and name not in w.set_up]
 
 
-@pytest.mark.parametrize("attack", ATTACKS, ids=[f"{attack.group}: {attack.name}" for attack in ATTACKS])
-def test_attack(attack, stage):
-    bare = world.World(stage, stage.engine.socket, stage.engine.socket, bare=True)
+def succeeds(attack, stage):
+    """What is wrong with the attack itself: nothing if it works against the bare engine."""
+    w = world.World(stage, stage.engine.socket, stage.engine.socket, bare=True)
     try:
-        harm = attack.attempt(bare)
-        assert harm, f"the attack does not work against the bare engine, so it proves nothing\n{transcript(bare)}"
+        if attack.attempt(w):
+            return []
+        return [f"the attack does not work against the bare engine, so it proves nothing\n{transcript(w)}"]
     finally:
         stage.tidy()
-    if BARE_ONLY:
-        return
+
+
+def fails(attack, stage):
+    """What is wrong with the guard."""
     w = world.World(stage, stage.guard.socket, stage.victim_guard.socket, bare=False)
     try:
         harm = attack.attempt(w)
         problems = [f"HARM DONE: {harm!r}"[:300]] if harm else []
-        if stage.fingerprint() != w.before:
-            problems.append("HARM DONE: a victim's or a shared object is changed: " + changes(w.before, stage.fingerprint()))
-        problems += leaks(w) + strays(w) + wrong_answers(w, attack.expect)
-        for guard in (stage.guard, stage.victim_guard):
-            if guard.process.poll() is not None:
-                problems.append(f"the guard ended with {guard.process.poll()}: {guard.stderr()[-500:]}")
-                guard.start()
-        assert not problems, "\n".join(problems) + "\n" + transcript(w)
+        now = stage.fingerprint()
+        if now != w.before:
+            problems.append("HARM DONE: a victim's or a shared object is changed: " + changes(w.before, now))
+        problems += leaks(w) + strays(w) + wrong_answers(w, attack.expect) + dead(stage)
+        return [*problems, transcript(w)] if problems else []
     finally:
         stage.tidy()
 
 
+def dead(stage):
+    """Guards that ended; they are started again for the next attack."""
+    problems = []
+    for guard in (stage.guard, stage.victim_guard):
+        if guard.process.poll() is not None:
+            problems.append(f"the guard ended with {guard.process.poll()}: {guard.stderr()[-500:]}")
+            guard.start()
+    return problems
+
+
+@pytest.mark.parametrize("attack", ATTACKS, ids=[f"{attack.group}: {attack.name}" for attack in ATTACKS])
+def test_attack(attack, stages):
+    with ThreadPoolExecutor(1) as other:
+        bare = other.submit(succeeds, attack, stages[0])
+        problems = fails(attack, stages[1]) if len(stages) > 1 else []
+        problems = bare.result() + problems
+    assert not problems, "\n".join(problems)
+
+
 @pytest.mark.skipif(BARE_ONLY, reason="only the guard answers these")
 @pytest.mark.parametrize("name, send, status", malformed.MALFORMED, ids=[name for name, _, _ in malformed.MALFORMED])
-def test_bad_request(name, send, status, stage):
+def test_bad_request(name, send, status, stages):
+    stage = stages[-1]
     w = world.World(stage, stage.guard.socket, stage.victim_guard.socket, bare=False)
     try:
         send(w)
@@ -153,9 +176,7 @@ def test_bad_request(name, send, status, stage):
                 problems.append(shape(answer))
         if stage.fingerprint() != w.before or any(stage.made().values()):
             problems.append("it left a trace in the engine")
-        if stage.guard.process.poll() is not None:
-            problems.append(f"the guard ended with {stage.guard.process.poll()}: {stage.guard.stderr()[-500:]}")
-            stage.guard.start()
+        problems += dead(stage)
         assert not problems, "\n".join(problems) + "\n" + transcript(w)
     finally:
         stage.tidy()

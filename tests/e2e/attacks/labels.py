@@ -84,7 +84,7 @@ image("a Dockerfile claims to be an agent of ECS", build(f"FROM busybox\nLABEL {
 
 @attack("a trigger in an own image sets a victim's label in the next build", harmless)
 def _(w):
-    w.own_image("attacker/base:1", f"FROM busybox\nONBUILD LABEL {OWNER}=victim\n")
+    w.build(f"FROM busybox\nONBUILD LABEL {OWNER}=victim\n", "t=attacker/base:1")
     w.build("FROM attacker/base:1\n")
     return w.labels("images", "attacker/out").get(OWNER) == "victim"
 

@@ -8,6 +8,7 @@ import time
 import harness
 
 from . import attack, harmless, refused, rejected
+from .world import archive
 
 READ = "cat /x/secret"
 
@@ -285,6 +286,43 @@ def _(w):
         going = False
         for thread in threads:
             thread.join()
+
+
+# The engine mounts a container's binds again for every copy from or to it.
+
+
+def _copied(label, start, source=lambda w: f"{w.builds}/d"):
+    def prepared(w):
+        (w.builds / "d").mkdir()
+        box = w.own(start=start, HostConfig={"Binds": [f"{source(w)}:/x"]})
+        swap(w)
+        return box
+
+    @attack(f"a directory becomes a link before a file is copied out of a container that {label}", harmless)
+    def _(w):
+        return w.host_secret in w.call("GET", f"/containers/{prepared(w)}/archive?path=/x/secret").text
+
+    @attack(f"a directory becomes a link before a file is looked at in a container that {label}", harmless)
+    def _(w):
+        answer = w.call("HEAD", f"/containers/{prepared(w)}/archive?path=/x/device")
+        return "x-docker-container-path-stat" in answer.headers
+
+    @attack(f"a directory becomes a link before a file is copied into a container that {label}", harmless)
+    def _(w):
+        w.call("PUT", f"/containers/{prepared(w)}/archive?path=/x", archive([("planted", "by the attacker")]), {"Content-Type": "application/x-tar"})
+        planted = w.outside / "planted"
+        return planted.exists() and (planted.unlink() or True)
+
+
+_copied("does not run", False)
+_copied("runs", True)
+
+
+@attack("a container of the attacker swaps directory and link while files are copied out of another", harmless)
+def _(w):
+    box = w.own(start=False, HostConfig={"Binds": [f"{_race(w)}/d:/x"]})
+    swapped(w)
+    return any(w.host_secret in w.call("GET", f"/containers/{box}/archive?path=/x/secret").text for _ in range(rounds(w)))
 
 
 # --- the engine's socket

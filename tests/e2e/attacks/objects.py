@@ -10,7 +10,7 @@ NETWORK, VOLUME, IMAGE = "victim-net", "victim-data", "victim/app:1"
 
 
 def net(w):
-    return w.stage.known["networks"][NETWORK][0]
+    return w.stage.networks[NETWORK]
 
 
 def image(w):
@@ -24,7 +24,7 @@ by("a victim's network is inspected by ID", "GET", "/networks/{}", done, net)
 by("a victim's network is inspected by short ID", "GET", "/networks/{}", done, lambda w: net(w)[:12])
 by("a victim's network is inspected in detail", "GET", "/networks/{}?verbose=1&scope=local", done, lambda w: NETWORK)
 by("a victim's network is removed", "DELETE", "/networks/{}", done, lambda w: "victim-idle")
-by("a victim's network is removed by short ID", "DELETE", "/networks/{}", done, lambda w: w.stage.known["networks"]["victim-idle"][0][:12])
+by("a victim's network is removed by short ID", "DELETE", "/networks/{}", done, lambda w: w.stage.networks["victim-idle"][:12])
 
 
 def joined(w, network=NETWORK):

@@ -166,7 +166,7 @@ def _(w):
     return w.held("Privileged", True)
 
 
-@attack("a huge context hides a second Dockerfile", refused("victim/app:1"))
+@attack("a huge context hides a second Dockerfile", refused())
 def _(w):
     context = archive([("Dockerfile", "FROM busybox\n"), ("pad", b"\0" * 4_000_000), ("Dockerfile", "FROM victim/app:1\n")])
     w.build(None, context=context)

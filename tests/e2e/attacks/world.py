@@ -82,6 +82,7 @@ class Stage:
         self.images = {name: self.image_id(name) for name in (*VICTIMS, *SHARED)}
         self.saved = self.god("GET", "/images/get?" + "&".join(f"names={name}" for name in self.images)).body
         self.box = self.stopped = self.exec = None
+        self.networks = {}
         self.built_in = set(self.census()["networks"])
         self.restore()
         self.guard = self.victim_guard = None
@@ -160,7 +161,7 @@ class Stage:
                         for container in self.inspect("networks", network["Id"])["Containers"]:
                             self.god("POST", f"/networks/{network['Id']}/disconnect", {"Container": container, "Force": True})
                         self.must("DELETE", "/networks/" + network["Id"])
-                self.must("POST", "/networks/create", {"Name": name, "Labels": labels})
+                self.networks[name] = self.must("POST", "/networks/create", {"Name": name, "Labels": labels})["Id"]
                 if name == "victim-net":
                     self._remove("victim-box")
         for name in ("victim-data", "victim-idle"):
@@ -223,8 +224,8 @@ class Stage:
             found = self.inspect("exec", name)
             return found and (found["Running"], found["ExitCode"], found["Pid"])
         if part == "networks":
-            known = hasattr(self, "known") and self.known["networks"][name]
-            found = self.inspect("networks", known[0] if known else name)
+            # By ID: a name may have been made ambiguous.
+            found = self.networks.get(name) and self.inspect("networks", self.networks[name])
             return found and (found["Id"], sorted(found["Containers"]), found["Labels"])
         found = self.inspect("volumes", name)
         place = found and Path(found["Mountpoint"])
@@ -246,7 +247,7 @@ class Stage:
     def ids(self):
         """The identifiers by which a leak is recognised."""
         return {"victim-box": self.box, "victim-stopped": self.stopped, "victim's exec": self.exec,
-                **{"network " + n: v[0] for n, v in self.known["networks"].items() if v},
+                **{"network " + n: v for n, v in self.networks.items()},
                 **{"image " + n: v.removeprefix("sha256:") for n, v in self.known["images"].items() if n.startswith("victim")}}
 
     # What is there at all, and the way back.
@@ -267,7 +268,7 @@ class Stage:
         now = self.census()
         keep = {
             "containers": {self.box, self.stopped},
-            "networks": {*self.built_in, *(v[0] for v in self.known["networks"].values() if v)},
+            "networks": {*self.built_in, *self.networks.values()},
             "volumes": {"victim-data", "victim-idle"},
             "images": set(self.images.values()),
             "tags": set(self.images),
