@@ -132,7 +132,7 @@ fn a_context_passes_with_its_images_pinned() {
 fn the_engine_looks_for_the_lower_case_name_too() {
     let lower = file("dockerfile", "FROM alpine");
     let pinned = format!("FROM {}\n", id('a'));
-    assert_eq!(listed(context_of(DOCKERFILE, archive(&[lower.clone()])).unwrap())[0].1, pinned);
+    assert_eq!(listed(context_of(DOCKERFILE, archive(std::slice::from_ref(&lower))).unwrap())[0].1, pinned);
     let both = [lower.clone(), file("Dockerfile", "FROM scratch")];
     let passed = listed(context_of(DOCKERFILE, archive(&both)).unwrap());
     assert!(passed.contains(&("dockerfile".to_owned(), "FROM alpine".to_owned())), "{passed:?}");
