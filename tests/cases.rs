@@ -14,8 +14,10 @@
 
 mod support;
 
+use sockguard::refusal::Refusal;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::path::Path;
 use std::sync::Mutex;
 use support::binary::Guard;
 use support::case::{self, Case, Group, Outcome};
@@ -66,6 +68,67 @@ fn every_case_holds_through_the_binary() {
         }
     });
     report(&failures.into_inner().unwrap(), cases.len());
+}
+
+#[test]
+fn every_kind_of_refusal_has_a_case() {
+    let (message, what) = (String::new, String::new);
+    let kinds = [
+        Refusal::NotAllowed { what: what(), value: String::new(), key: "", hint: String::new() },
+        Refusal::Unknown { what: what() },
+        Refusal::Absent { message: message() },
+        Refusal::Unavailable { message: message() },
+        Refusal::Conflict { message: message() },
+        Refusal::Malformed { message: message() },
+        Refusal::TooLarge { message: message() },
+        Refusal::Engine { message: message() },
+    ];
+    let (cases, _) = case::load("");
+    for kind in kinds {
+        // A new kind belongs into the list above.
+        match kind {
+            Refusal::NotAllowed { .. }
+            | Refusal::Unknown { .. }
+            | Refusal::Absent { .. }
+            | Refusal::Unavailable { .. }
+            | Refusal::Conflict { .. }
+            | Refusal::Malformed { .. }
+            | Refusal::TooLarge { .. }
+            | Refusal::Engine { .. } => {}
+        }
+        assert!(cases.iter().any(|case| case.code() == Some(kind.code())), "no case is refused as {}", kind.code());
+    }
+}
+
+#[test]
+fn every_endpoint_has_a_case() {
+    let (cases, _) = case::load("");
+    report(&routes::without_case(&cases), cases.len());
+}
+
+#[test]
+fn a_case_that_says_what_cannot_be_is_no_case() {
+    let fine = r#"{"why":"w","request":{"line":"GET /info"},"expect":{"forward":[{"line":"GET /info"}]}}"#;
+    let read = |text: &str| case::parse(text, Path::new("x.json"), "x".to_owned()).map(|case| case.sentence);
+    assert_eq!(read(fine), Ok("x".to_owned()));
+    for (right, wrong, problem) in [
+        ("\"why\"", "\"wy\"", "a case says why"),
+        ("\"request\"", "\"reqest\"", "a case has a request"),
+        ("\"line\":\"GET /info\"},\"e", "\"lin\":\"GET /info\"},\"e", "a request has a line"),
+        ("\"expect\"", "\"expects\"", "the case has no field `expects`"),
+        ("\"forward\"", "\"forwards\"", "expect says refuse, answer or forward"),
+        ("[{\"line\"", "[{\"lien\"", "expect.forward[] has a line"),
+        ("{\"why\"", "{\"engine\":{\"imags\":{}},\"why\"", "engine has no field `imags`"),
+        ("{\"why\"", "{\"engine\":{\"images\":{\"a\":{\"ownr\":\"me\"}}},\"why\"", "a has no field `ownr`"),
+        (
+            "{\"why\"",
+            "{\"host\":{\"/a\":\"there\"},\"why\"",
+            "a host path is fine, missing, link or unseen, not \"there\"",
+        ),
+        ("{\"why\"", "{\"run\":\"function\",\"why\"", "run: `function` is not `binary`"),
+    ] {
+        assert_eq!(read(&fine.replacen(right, wrong, 1)), Err(problem.to_owned()), "{wrong}");
+    }
 }
 
 /// Cases by the settings of their guard.

@@ -197,6 +197,11 @@ impl Fields {
 
 fn read(file: &Path, sentence: String) -> Result<Case, String> {
     let text = std::fs::read_to_string(file).map_err(|e| e.to_string())?;
+    parse(&text, file, sentence)
+}
+
+/// Reads the text of a case.
+pub fn parse(text: &str, file: &Path, sentence: String) -> Result<Case, String> {
     let value = json::parse(text.as_bytes()).map_err(|e| e.to_string())?;
     let Value::Object(document) = value.clone() else { return Err("a case is an object".to_owned()) };
     let mut fields = Fields::of("the case", value)?;
@@ -328,6 +333,11 @@ impl Case {
     /// What is expected, as text.
     pub fn expected(&self) -> String {
         self.document.get("expect").map_or_else(|| "(nothing: BLESS=1 writes it)".to_owned(), pretty::document)
+    }
+
+    /// The code of the refusal that is expected.
+    pub fn code(&self) -> Option<&str> {
+        self.document.get("expect")?.at(&["refuse", "code"])?.as_str()
     }
 
     /// Writes what came into the file.

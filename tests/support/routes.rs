@@ -1,6 +1,6 @@
 //! `routes.txt`: every endpoint of the Engine API, with what the default policy makes of it.
 
-use super::case::{self, Group};
+use super::case::{self, Case, Group};
 use super::facts::Facts;
 use super::function;
 use hyper::Method;
@@ -8,7 +8,7 @@ use sockguard::json;
 use sockguard::judge::Agent;
 use sockguard::permit::Action;
 use sockguard::refusal::Refusal;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// What the engine of the examples has: an own object of each kind, all called `mine`.
@@ -36,6 +36,24 @@ pub fn endpoints() -> Vec<Endpoint> {
         }
     }
     out
+}
+
+/// The endpoints of the facts that no case asks for.
+pub fn without_case(cases: &[Case]) -> Vec<String> {
+    let endpoint = |method: &str, path: &str| {
+        let method: Method = method.parse().ok()?;
+        let route = sockguard::route::parse(&method, path).ok()?.route;
+        Some((method.to_string(), route.pattern()))
+    };
+    let asked: BTreeSet<(String, &str)> = cases
+        .iter()
+        .filter_map(|case| endpoint(&case.request.method, case.request.target.split('?').next().unwrap_or_default()))
+        .collect();
+    let example = |path: &str| path.replace("{id}", "x").replace("{name}", "x").replace("{checkpoint}", "x");
+    let all = endpoints();
+    let known = all.iter().filter_map(|(method, path)| endpoint(method, &example(path)));
+    let missing = known.filter(|endpoint| !asked.contains(endpoint));
+    missing.map(|(method, pattern)| format!("no case asks for {method} {pattern}")).collect()
 }
 
 /// What is wrong with `routes.txt`.
