@@ -14,11 +14,11 @@ pub mod system;
 pub mod testing;
 pub mod volumes;
 
-use crate::json::Value;
+use crate::json::{self, Object, Value};
 use crate::owner::Owner;
 use crate::permit::Verdict;
 use crate::policy::Policy;
-use crate::query::Query;
+use crate::query::{self, Query};
 use crate::route::{ApiVersion, Route};
 use crate::schema::Field;
 use crate::world::World;
@@ -51,6 +51,8 @@ pub struct Ask {
 pub enum BodyKind {
     /// None: whatever comes is read, must be empty or `null`/`{}`, and is dropped.
     Empty,
+    /// None that the engine looks at: whatever comes is read and dropped. dockerode sends the parameters there too.
+    Unread,
     /// A JSON document.
     Json,
     /// A stream.
@@ -70,12 +72,14 @@ pub fn body_kind(route: &Route) -> BodyKind {
         | Route::Networks(Networks::Create | Networks::Connect(_) | Networks::Disconnect(_))
         | Route::Volumes(Volumes::Create | Volumes::Update(_))
         | Route::System(crate::route::System::Auth) => BodyKind::Json,
+        // Before API 1.24 it took a `HostConfig`.
+        Route::Containers(Containers::Start(_)) => BodyKind::Empty,
         Route::System(_)
         | Route::Containers(_)
         | Route::Exec(_)
         | Route::Images(_)
         | Route::Networks(_)
-        | Route::Volumes(_) => BodyKind::Empty,
+        | Route::Volumes(_) => BodyKind::Unread,
         // Never read: these are answered without it.
         Route::Lacking(_) => BodyKind::Stream,
     }
@@ -99,11 +103,24 @@ pub fn body_fields(method: &Method, pattern: &str) -> Option<&'static [Field]> {
     })
 }
 
+/// Takes parameters of the query out of the body, where dockerode sends them too and no engine reads them.
+fn drop_parameters(route: &Route, body: &mut Object) {
+    let (method, pattern) = (route.method(), route.pattern());
+    let (parameters, fields) = (query::parameters(&method, pattern), body_fields(&method, pattern).unwrap_or_default());
+    body.retain(|key, _| {
+        let field = fields.iter().any(|field| json::fold(field.name) == json::fold(key));
+        field || !parameters.iter().any(|(name, _)| *name == key)
+    });
+}
+
 /// Judges a request.
 ///
 /// # Errors
 /// The refusal, with its reason.
-pub async fn judge(ask: Ask, agent: &Agent, world: &impl World) -> Verdict {
+pub async fn judge(mut ask: Ask, agent: &Agent, world: &impl World) -> Verdict {
+    if let Some(Value::Object(body)) = &mut ask.body {
+        drop_parameters(&ask.route, body);
+    }
     match ask.route.clone() {
         Route::System(route) => system::judge(route, ask, agent),
         Route::Lacking(route) => system::lacking(route),

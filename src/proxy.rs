@@ -81,6 +81,10 @@ async fn decide(
         // What is refused or answered without the engine takes any body.
         BodyKind::Empty if matches!(target.route, Route::Lacking(_)) => None,
         BodyKind::Empty => nothing(body).await?,
+        BodyKind::Unread => {
+            body::read(body, EMPTY_LIMIT).await?;
+            None
+        }
         BodyKind::Json => document(body).await?,
         BodyKind::Stream => None,
     };

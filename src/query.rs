@@ -1,6 +1,7 @@
 //! Query parameters: which ones each endpoint has, read once into typed values and encoded anew for the engine.
 
 use crate::json::{self, Object, Value};
+use crate::judge;
 use crate::refusal::Refusal;
 use crate::route::{Route, percent_decode, percent_encode};
 use hyper::Method;
@@ -23,6 +24,8 @@ pub enum Kind {
     Json,
     /// A parameter that sockguard does not let through; the reason says why or what instead.
     Refused(&'static str),
+    /// What no engine reads, but some client sends: dropped.
+    Dropped,
 }
 
 /// A value that was read.
@@ -56,7 +59,16 @@ pub fn parameters(method: &Method, pattern: &str) -> &'static [(&'static str, Ki
     use Kind::*;
     match (method.as_str(), pattern) {
         ("GET", "/containers/json") => {
-            &[("all", Bool), ("limit", Int), ("size", Bool), ("filters", Filters), ("since", Text), ("before", Text)]
+            // docker-py sends `trunc_cmd`.
+            &[
+                ("all", Bool),
+                ("limit", Int),
+                ("size", Bool),
+                ("filters", Filters),
+                ("since", Text),
+                ("before", Text),
+                ("trunc_cmd", Dropped),
+            ]
         }
         ("POST", "/containers/create") => &[("name", Text), ("platform", Text)],
         ("POST", "/containers/prune") => &[("filters", Filters)],
@@ -90,6 +102,8 @@ pub fn parameters(method: &Method, pattern: &str) -> &'static [(&'static str, Ki
             ("stdin", Bool),
             ("stdout", Bool),
             ("stderr", Bool),
+            // dockerode sends it.
+            ("hijack", Dropped),
         ],
         ("POST", "/containers/{id}/wait") => &[("condition", Text)],
         ("DELETE", "/containers/{id}") => &[("v", Bool), ("force", Bool), ("link", Bool)],
@@ -104,6 +118,8 @@ pub fn parameters(method: &Method, pattern: &str) -> &'static [(&'static str, Ki
             ("identity", Bool),
             // Before API 1.41 the list took a name here.
             ("filter", Text),
+            // docker-py sends it.
+            ("only_ids", Dropped),
         ],
         ("POST", "/build") => &[
             ("dockerfile", Text),
@@ -203,6 +219,8 @@ pub fn parse(route: &Route, raw: Option<&str>) -> Result<Query, Refusal> {
         return Ok(query);
     }
     let known = parameters(&route.method(), route.pattern());
+    // dockerode sends the fields of the body in the query too, where no engine reads them.
+    let fields = judge::body_fields(&route.method(), route.pattern()).unwrap_or_default();
     if raw.contains(';') {
         return Err(Refusal::malformed("the query has a `;`, which the engine reads in another way than others"));
     }
@@ -210,11 +228,14 @@ pub fn parse(route: &Route, raw: Option<&str>) -> Result<Query, Refusal> {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         let (name, value) = (percent_decode(name, true)?, percent_decode(value, true)?);
         let Some((name, kind)) = known.iter().find(|(known, _)| *known == name) else {
-            if value.is_empty() {
+            if value.is_empty() || fields.iter().any(|field| field.name == name) {
                 continue;
             }
             return Err(Refusal::unknown(format!("the query parameter `{}` of {}", safe(&name), route.pattern())));
         };
+        if *kind == Kind::Dropped {
+            continue;
+        }
         if *kind == Kind::List {
             match query.0.iter_mut().find(|(n, _)| n == name) {
                 Some((_, Param::List(values))) => values.push(text(name, value)?),
@@ -228,6 +249,7 @@ pub fn parse(route: &Route, raw: Option<&str>) -> Result<Query, Refusal> {
         let param = match kind {
             // A boolean that is there but empty is false, which differs from one that is absent (`stream` of stats).
             Kind::Bool => Param::Bool(boolean(&value)),
+            Kind::Dropped => continue,
             _ if value.is_empty() => continue,
             Kind::Int => Param::Int(value.parse().map_err(|_| {
                 Refusal::malformed(format!("the query parameter `{name}` is no integer: `{}`", safe(&value)))

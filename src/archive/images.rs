@@ -232,7 +232,7 @@ impl Archive {
             (None, None) => {
                 let hint =
                     "it is in the form of Docker before 1.10, or no image archive; save it again with a newer one";
-                return Err(Refusal::never("an archive without manifest.json", &Value::from(""), hint));
+                return Err(Refusal::operation("an archive without manifest.json", "").hint(hint));
             }
             (None, Some(_)) => self.only_oci()?,
             (Some(_), _) => {}

@@ -264,6 +264,8 @@ pub static EXEC_CREATE: &[Field] = &[
     field("Privileged", Judged(Bool)),
     field("User", Judged(Text)),
     field("WorkingDir", Plain(Text)),
+    // docker-py repeats what the path says.
+    field("Container", Drop),
 ];
 
 /// `POST /exec/{id}/start`.
@@ -271,10 +273,12 @@ pub static EXEC_START: &[Field] = &[
     field("Detach", Judged(Bool)),
     field("Tty", Plain(Bool)),
     field("ConsoleSize", Plain(Ints)),
-    // The engine of API 1.45 reads them by mistake.
-    field("Stdin", Silent("")),
-    field("Stdout", Silent("")),
-    field("Stderr", Silent("")),
+    // The engine of API 1.45 reads them by mistake, and dockerode sends `stdin`.
+    field("Stdin", Drop),
+    field("Stdout", Drop),
+    field("Stderr", Drop),
+    // dockerode sends it.
+    field("hijack", Drop),
 ];
 
 /// `POST /networks/create`.

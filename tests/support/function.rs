@@ -102,6 +102,7 @@ async fn decide(request: &Request, agent: &Agent, world: &CaseWorld<'_>) -> Resu
         match judge::body_kind(&target.route) {
             BodyKind::Empty if matches!(bytes, b"" | b"null" | b"{}") => None,
             BodyKind::Empty => return Err(Refusal::malformed("this endpoint takes no body")),
+            BodyKind::Unread => None,
             BodyKind::Json if bytes.is_empty() => None,
             BodyKind::Json => Some(json::parse(bytes).map_err(|e| {
                 Refusal::malformed(format!("the body is not the JSON that can be read in one way: {e}"))
