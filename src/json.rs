@@ -162,6 +162,18 @@ impl Value {
         path.iter().try_fold(self, |v, key| v.as_object()?.get(key))
     }
 
+    /// What kind of value it is, for messages about values that may be secret.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Value::Null => "null",
+            Value::Bool(_) => "a boolean",
+            Value::Number(_) => "a number",
+            Value::String(_) => "a string",
+            Value::Array(_) => "a list",
+            Value::Object(_) => "an object",
+        }
+    }
+
     /// A short form for messages: strings in backticks, long values cut.
     pub fn shown(&self) -> String {
         const LONG: usize = 120;

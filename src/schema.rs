@@ -74,7 +74,7 @@ pub enum Shape {
 pub fn check(fields: &'static [Field], document: Value) -> Result<Object, Refusal> {
     match document {
         Value::Object(object) => object_pass(fields, object, ""),
-        other => Err(Refusal::malformed(format!("the body must be a JSON object, not {}", other.shown()))),
+        other => Err(Refusal::malformed(format!("the body must be a JSON object, not {}", other.kind()))),
     }
 }
 
@@ -108,7 +108,7 @@ fn value_pass(treat: Treat, value: Value, name: &str) -> Result<Option<Value>, R
         return Ok(None);
     }
     let wrong =
-        |expected: &str, value: &Value| Refusal::malformed(format!("{name} must be {expected}, not {}", value.shown()));
+        |expected: &str, value: &Value| Refusal::malformed(format!("{name} must be {expected}, not {}", value.kind()));
     Ok(match treat {
         Treat::Plain(shape) | Treat::Judged(shape) => {
             if let Err(expected) = shaped(shape, &value) {

@@ -257,7 +257,7 @@ impl State {
                 match self.facts.pulled(value("fromImage="), value("tag=")) {
                     Some(image) => {
                         self.facts.images.push(image);
-                        reply(200, object(vec![("status", "Download complete".into())]))
+                        reply(200, object(vec![("status", "Status: Downloaded newer image for it".into())]))
                     }
                     None => reply(200, object(vec![("error", "manifest unknown".into())])),
                 }
