@@ -49,8 +49,12 @@ pub struct Limits {
 }
 
 impl Default for Limits {
+    /// As many connections as the process has descriptors for: each may need one to the engine, and another to see
+    /// its client go away.
     fn default() -> Self {
-        Self { connections: 10_000, drain: Duration::from_secs(10) }
+        let descriptors = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+        let room = descriptors.map_or(usize::MAX, |n| usize::try_from(n).unwrap_or(usize::MAX)).saturating_sub(40) / 3;
+        Self { connections: room.clamp(16, 10_000), drain: Duration::from_secs(10) }
     }
 }
 
