@@ -5,7 +5,7 @@ use crate::body::Body;
 use crate::engine::{self, Engine};
 use crate::json::{self, Object, Value};
 use crate::judge::Agent;
-use crate::owner::{OWNER_LABEL, Owner};
+use crate::owner::{LABEL_PREFIX, OWNER_LABEL, Owner};
 use crate::place::{self, Place};
 use crate::query::{Filters, Param, Query};
 use crate::reference::Reference;
@@ -26,6 +26,9 @@ use std::rc::Rc;
 
 /// So many facts of each kind are remembered; then they are forgotten all at once.
 const REMEMBERED: usize = 10_000;
+
+/// The labels of one container are remembered up to this length.
+const REMEMBERED_LABELS: usize = 1 << 10;
 
 /// What is remembered: facts about full IDs, which never change.
 #[derive(Debug, Default)]
@@ -55,7 +58,12 @@ pub struct Lookup {
 
 impl Memory {
     /// Remembers a container.
-    pub fn container(&self, container: Container) {
+    pub fn container(&self, mut container: Container) {
+        // Judgements ask for sockguard's own labels only. Who writes a book into one is asked about again.
+        container.labels.retain(|key, _| key.starts_with(LABEL_PREFIX));
+        if container.labels.values().map(String::len).sum::<usize>() > REMEMBERED_LABELS {
+            return;
+        }
         let mut known = self.containers.borrow_mut();
         if known.len() >= REMEMBERED {
             known.clear();
@@ -123,7 +131,7 @@ impl Lookup {
             (StatusCode::OK, value) => Ok(Some(value)),
             (StatusCode::NOT_FOUND, _) => Ok(None),
             // Such as "Multiple IDs found with provided prefix": the engine's own words, for its own status.
-            (StatusCode::BAD_REQUEST, value) => Err(Refusal::Malformed { message: message(&value) }),
+            (StatusCode::BAD_REQUEST, value) => Err(Refusal::Rejected { message: message(&value) }),
             (status, value) => {
                 Err(Refusal::Engine { message: format!("the engine answered {status}: {}", message(&value)) })
             }
@@ -298,7 +306,7 @@ impl World for Lookup {
                 (Some(network), None) => return Ok(Some(network.clone())),
                 (Some(_), Some(_)) => {
                     let count = own.iter().filter(|network| matches(network)).count();
-                    return Err(Refusal::Malformed {
+                    return Err(Refusal::Rejected {
                         message: format!("network {reference} is ambiguous ({count} matches found)"),
                     });
                 }
@@ -308,7 +316,7 @@ impl World for Lookup {
         // What is left is a built-in one, by name or ID; anything else there is foreign.
         match self.get(&format!("/networks/{}", encoded(reference))).await {
             Ok(found) => Ok(found.as_ref().map(network)),
-            Err(Refusal::Malformed { .. }) => Ok(None),
+            Err(Refusal::Rejected { .. }) => Ok(None),
             Err(other) => Err(other),
         }
     }

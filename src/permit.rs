@@ -167,8 +167,6 @@ pub enum Step {
     },
     /// Check the binds of a container again, with whatever could swap them paused until the request is answered.
     HoldBinds {
-        /// The container about to start.
-        container: Id,
         /// Root and path below it of each bind.
         binds: Vec<(std::path::PathBuf, std::path::PathBuf)>,
     },

@@ -85,7 +85,7 @@ async fn decide(
             body::read(body, EMPTY_LIMIT).await?;
             None
         }
-        BodyKind::Json => document(body).await?,
+        BodyKind::Json => document(head, body).await?,
         BodyKind::Stream => None,
     };
     let ask = Ask { route: target.route.clone(), version: target.version, query, body: document };
@@ -117,6 +117,7 @@ async fn perform(
         *request.body_mut() = payload;
         passage
     });
+    let renamed = Renamed::of(&route, request.uri().path());
     let guard = Rc::clone(guard);
     let plain = before.is_empty() && after.is_empty();
     let exchange = async move {
@@ -137,7 +138,7 @@ async fn perform(
             let names = passage.map(|passage| passage.names()).unwrap_or_default();
             show(&guard, response, answer, after).await?.map(|body| archive::output::named(body, names))
         } else {
-            failure(&guard, response).await
+            renamed.back(failure(&guard, response).await)
         };
         Ok(Outcome::Answer(for_client(response)))
     };
@@ -166,6 +167,9 @@ fn well_formed(head: &Parts) -> Result<(), Refusal> {
     if head.uri.scheme().is_some() || head.uri.authority().is_some() || head.method == Method::CONNECT {
         return Err(Refusal::malformed("the request's target is not a path"));
     }
+    if head.headers.get_all(header::HOST).iter().count() > 1 {
+        return Err(Refusal::malformed("the request has more than one `Host`"));
+    }
     for kind in head.headers.get_all(header::CONTENT_TYPE) {
         // The engine takes parameters from such bodies, before those of the query.
         let kind = kind.as_bytes().trim_ascii_start().to_ascii_lowercase();
@@ -185,11 +189,18 @@ async fn nothing(body: &mut Option<Incoming>) -> Result<Option<Value>, Refusal> 
     }
 }
 
-/// Reads a JSON body.
-async fn document(body: &mut Option<Incoming>) -> Result<Option<Value>, Refusal> {
+/// Reads a JSON body. The engine takes none of another type.
+async fn document(head: &Parts, body: &mut Option<Incoming>) -> Result<Option<Value>, Refusal> {
     let bytes = body::read(body, DOCUMENT_LIMIT).await?;
     if bytes.trim_ascii().is_empty() {
         return Ok(None);
+    }
+    let kind = head.headers.get(header::CONTENT_TYPE).map(|kind| kind.to_str().unwrap_or_default());
+    if let Some(kind) = kind
+        && !kind.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("application/json")
+    {
+        let kind: String = kind.chars().take(80).collect();
+        return Err(Refusal::rejected(format!("Content-Type specified ({kind}) must be 'application/json'")));
     }
     json::parse(&bytes)
         .map(Some)
@@ -446,6 +457,32 @@ async fn failure(guard: &Guard, response: Response<Incoming>) -> Response<Body> 
     answer::error(&guard.world.agent, &guard.world.engine, response).await
 }
 
+/// The name by which the client knows the container that goes upstream by its ID: the engine's errors say what it was
+/// asked for.
+struct Renamed(Option<(String, String)>);
+
+impl Renamed {
+    fn of(route: &Route, upstream: &str) -> Self {
+        let id = match route {
+            Route::Containers(_) => upstream.split('/').find(|part| part.len() == 64),
+            _ => None,
+        };
+        let names = id.zip(route.object()).filter(|(id, name)| id != name);
+        Self(names.map(|(id, name)| (id.to_owned(), name.to_owned())))
+    }
+
+    fn back(self, response: Response<Body>) -> Response<Body> {
+        let Some((id, name)) = self.0 else { return response };
+        response.map(|body| match body {
+            Body::Full(Some(text)) => match std::str::from_utf8(&text) {
+                Ok(text) => Body::full(text.replace(&id, &name)),
+                Err(_) => Body::Full(Some(text)),
+            },
+            other => other,
+        })
+    }
+}
+
 /// Keeps the headers that clients know, and drops what belongs to the engine's connection.
 fn for_client(mut response: Response<Body>) -> Response<Body> {
     let unwanted: Vec<HeaderName> = response.headers().keys().filter(|name| !answer_header(name)).cloned().collect();
@@ -481,8 +518,12 @@ fn answer_header(name: &HeaderName) -> bool {
 
 /// An answer of our own.
 pub fn json(status: StatusCode, value: &Value) -> Response<Body> {
-    let mut response = Response::new(Body::full(value.to_string()));
+    let empty = status == StatusCode::NO_CONTENT;
+    let mut response = Response::new(if empty { Body::Empty } else { Body::full(value.to_string()) });
     *response.status_mut() = status;
+    if empty {
+        return response;
+    }
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }

@@ -37,6 +37,16 @@ pub enum Refusal {
         /// The engine's message.
         message: String,
     },
+    /// The engine's own words for a request that it refuses by itself (`403`).
+    Forbidden {
+        /// The engine's message.
+        message: String,
+    },
+    /// The engine's own words for a request that is not well-formed (`400`).
+    Rejected {
+        /// The engine's message.
+        message: String,
+    },
     /// The request is not well-formed.
     Malformed {
         /// What is wrong.
@@ -94,6 +104,11 @@ impl Refusal {
         Self::Malformed { message: message.into() }
     }
 
+    /// The engine's own words for a request that is not well-formed.
+    pub fn rejected(message: impl Into<String>) -> Self {
+        Self::Rejected { message: message.into() }
+    }
+
     /// The stable code of the reason, for the audit.
     pub fn code(&self) -> &'static str {
         match self {
@@ -102,6 +117,8 @@ impl Refusal {
             Self::Absent { .. } => "absent",
             Self::Unavailable { .. } => "unavailable",
             Self::Conflict { .. } => "conflict",
+            Self::Forbidden { .. } => "forbidden",
+            Self::Rejected { .. } => "rejected",
             Self::Malformed { .. } => "malformed",
             Self::TooLarge { .. } => "too_large",
             Self::Engine { .. } => "engine",
@@ -111,11 +128,11 @@ impl Refusal {
     /// The status of the answer.
     pub fn status(&self) -> StatusCode {
         match self {
-            Self::NotAllowed { .. } | Self::Unknown { .. } => StatusCode::FORBIDDEN,
+            Self::NotAllowed { .. } | Self::Unknown { .. } | Self::Forbidden { .. } => StatusCode::FORBIDDEN,
             Self::Absent { .. } => StatusCode::NOT_FOUND,
             Self::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Self::Conflict { .. } => StatusCode::CONFLICT,
-            Self::Malformed { .. } => StatusCode::BAD_REQUEST,
+            Self::Malformed { .. } | Self::Rejected { .. } => StatusCode::BAD_REQUEST,
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Engine { .. } => StatusCode::BAD_GATEWAY,
         }
@@ -136,7 +153,11 @@ impl Refusal {
             Self::Unknown { what } => {
                 format!("sockguard: {what} is not known to this version of sockguard, so it is refused")
             }
-            Self::Absent { message } | Self::Unavailable { message } | Self::Conflict { message } => message.clone(),
+            Self::Absent { message }
+            | Self::Unavailable { message }
+            | Self::Conflict { message }
+            | Self::Forbidden { message }
+            | Self::Rejected { message } => message.clone(),
             Self::Malformed { message } | Self::TooLarge { message } | Self::Engine { message } => {
                 format!("sockguard: {message}")
             }

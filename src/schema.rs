@@ -13,7 +13,7 @@ pub enum Treat {
     Plain(Shape),
     /// A guard judges it; the pass only sees to its shape.
     Judged(Shape),
-    /// Only a silent value (`null`, `false`, `0`, `""`, `[]`, `{}`) is accepted, and dropped; `key` is what would allow it.
+    /// Only a silent value (`null`, `false`, `0`, `""`, `[]`, `{}`) is accepted; `key` is what would allow another.
     Silent(&'static str),
     /// Only `null` is accepted, and dropped: here an empty list says something (`MaskedPaths: []` unmasks).
     Null(&'static str),
@@ -73,42 +73,62 @@ pub enum Shape {
 /// wrong shape, a value that is not allowed.
 pub fn check(fields: &'static [Field], document: Value) -> Result<Object, Refusal> {
     match document {
-        Value::Object(object) => object_pass(fields, object, ""),
+        Value::Object(object) => object_pass(fields, object, Path::Root),
         other => Err(Refusal::malformed(format!("the body must be a JSON object, not {}", other.kind()))),
     }
 }
 
-fn object_pass(fields: &'static [Field], object: Object, path: &str) -> Result<Object, Refusal> {
-    let mut out = Object::new();
-    let mut seen: Vec<&'static str> = Vec::new();
+/// Where in the document a value stands. It is only written out for a refusal.
+#[derive(Clone, Copy)]
+enum Path<'a> {
+    Root,
+    Key(&'a Path<'a>, &'a str),
+    Item(&'a Path<'a>, usize),
+}
+
+impl std::fmt::Display for Path<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Path::Root => Ok(()),
+            Path::Key(Path::Root, key) => f.write_str(&printable(key)),
+            Path::Key(parent, key) => write!(f, "{parent}.{}", printable(key)),
+            Path::Item(parent, at) => write!(f, "{parent}[{at}]"),
+        }
+    }
+}
+
+fn object_pass(fields: &'static [Field], object: Object, path: Path<'_>) -> Result<Object, Refusal> {
+    let mut seen = vec![false; fields.len()];
+    let mut out = Vec::with_capacity(object.len());
     for (key, value) in object {
-        let exact = fields.iter().find(|f| f.name == key);
-        let Some(field) = exact.or_else(|| fields.iter().find(|f| json::folds_to(&key, f.name))) else {
+        let exact = fields.iter().position(|f| f.name == key);
+        let place = exact.or_else(|| fields.iter().position(|f| json::folds_to(&key, f.name)));
+        let Some((field, seen)) = place.and_then(|place| Some((fields.get(place)?, seen.get_mut(place)?))) else {
             if value.is_empty() {
                 continue;
             }
-            return Err(Refusal::unknown(format!("{}{}", path, printable(&key))));
+            return Err(Refusal::unknown(Path::Key(&path, &key).to_string()));
         };
-        let name = format!("{path}{}", field.name);
-        if seen.contains(&field.name) {
+        let path = Path::Key(&path, field.name);
+        if std::mem::replace(seen, true) {
             return Err(Refusal::malformed(format!(
-                "{name} stands twice (the engine reads keys without regard to case)"
+                "{path} stands twice (the engine reads keys without regard to case)"
             )));
         }
-        seen.push(field.name);
-        if let Some(value) = value_pass(field.treat, value, &name)? {
-            out.set(field.name, value);
+        if let Some(value) = value_pass(field.treat, value, path)? {
+            // A key that is written as the Engine API does is used again.
+            out.push((if exact.is_some() { key } else { field.name.to_owned() }, value));
         }
     }
-    Ok(out)
+    Ok(out.into_iter().collect())
 }
 
-fn value_pass(treat: Treat, value: Value, name: &str) -> Result<Option<Value>, Refusal> {
+fn value_pass(treat: Treat, value: Value, path: Path<'_>) -> Result<Option<Value>, Refusal> {
     if value == Value::Null {
         return Ok(None);
     }
     let wrong =
-        |expected: &str, value: &Value| Refusal::malformed(format!("{name} must be {expected}, not {}", value.kind()));
+        |expected: &str, value: &Value| Refusal::malformed(format!("{path} must be {expected}, not {}", value.kind()));
     Ok(match treat {
         Treat::Plain(shape) | Treat::Judged(shape) => {
             if let Err(expected) = shaped(shape, &value) {
@@ -116,41 +136,34 @@ fn value_pass(treat: Treat, value: Value, name: &str) -> Result<Option<Value>, R
             }
             Some(value)
         }
-        Treat::Silent(_) if value.is_empty() => None,
-        Treat::Silent(key) | Treat::Null(key) => return Err(Refusal::not_allowed(name, &value, key)),
+        Treat::Silent(_) if value.is_empty() => Some(value),
+        Treat::Silent(key) | Treat::Null(key) => return Err(Refusal::not_allowed(path.to_string(), &value, key)),
         Treat::Drop => None,
         Treat::Object(fields) => match value {
-            Value::Object(object) => Some(Value::Object(object_pass(fields, object, &format!("{name}."))?)),
+            Value::Object(object) => Some(Value::Object(object_pass(fields, object, path)?)),
             other => return Err(wrong("an object", &other)),
         },
         Treat::Each(fields) => match value {
             Value::Array(items) => {
-                let mut out = Vec::with_capacity(items.len());
-                for (i, item) in items.into_iter().enumerate() {
-                    match item {
-                        Value::Object(object) => {
-                            out.push(Value::Object(object_pass(fields, object, &format!("{name}[{i}]."))?))
-                        }
-                        other => return Err(wrong("a list of objects", &other)),
-                    }
-                }
-                Some(Value::Array(out))
+                let item = |(at, item)| match item {
+                    Value::Object(object) => Ok(Value::Object(object_pass(fields, object, Path::Item(&path, at))?)),
+                    other => Err(wrong("a list of objects", &other)),
+                };
+                Some(Value::Array(items.into_iter().enumerate().map(item).collect::<Result<_, _>>()?))
             }
             other => return Err(wrong("a list", &other)),
         },
         Treat::Map(fields) => match value {
             Value::Object(members) => {
-                let mut out = Object::new();
-                for (key, member) in members {
-                    let path = format!("{name}.{}.", printable(&key));
-                    let member = match member {
-                        Value::Object(object) => object_pass(fields, object, &path)?,
-                        Value::Null => Object::new(),
-                        other => return Err(wrong("an object of objects", &other)),
-                    };
-                    out.set(&key, Value::Object(member));
-                }
-                Some(Value::Object(out))
+                let member = |(key, member): (String, Value)| match member {
+                    Value::Object(object) => {
+                        let object = object_pass(fields, object, Path::Key(&path, &key))?;
+                        Ok((key, Value::Object(object)))
+                    }
+                    Value::Null => Ok((key, Value::Object(Object::new()))),
+                    other => Err(wrong("an object of objects", &other)),
+                };
+                Some(Value::Object(members.into_iter().map(member).collect::<Result<_, _>>()?))
             }
             other => return Err(wrong("an object", &other)),
         },

@@ -21,8 +21,7 @@ const UPLOADS: Duration = Duration::from_secs(20);
 /// What is held until the request is answered. Dropping it lets everything go, also when the client went away.
 #[derive(Debug, Default)]
 pub struct Held {
-    paused: Option<Paused>,
-    alone: Option<OwnedRwLockWriteGuard<()>>,
+    alone: Option<Alone>,
     among: Option<OwnedRwLockReadGuard<()>>,
 }
 
@@ -37,7 +36,7 @@ pub async fn before(world: &Rc<Lookup>, steps: &[Step]) -> Result<Held, Refusal>
             Step::CreateVolume { name, options, labels } => create_volume(world, name, options, labels).await?,
             Step::MakeDirectory { root, below } => make_directory(world, root, below).await?,
             Step::ShareBinds => held.among = Some(share_binds(world).await?),
-            Step::HoldBinds { container, binds } => hold_binds(world, container, binds, &mut held).await?,
+            Step::HoldBinds { binds } => held.alone = Some(hold_binds(world, binds).await?),
             Step::Stop { container, query } => stop(world, container, query).await?,
             Step::Leave { container, network } => leave(world, container, network).await?,
             Step::Join { .. } | Step::Brought { .. } | Step::Exec { .. } | Step::Tag { .. } | Step::Gave { .. } => {}
@@ -130,30 +129,19 @@ async fn share_binds(world: &Rc<Lookup>) -> Result<OwnedRwLockReadGuard<()>, Ref
 }
 
 /// Checks binds with whatever could swap them standing still: uploads wait, and running containers that can write
-/// somewhere are paused.
-async fn hold_binds(
-    world: &Rc<Lookup>,
-    container: &Id,
-    binds: &[(PathBuf, PathBuf)],
-    held: &mut Held,
-) -> Result<(), Refusal> {
+/// somewhere are paused, the one whose binds they are among them (the engine mounts them for a copy, too).
+async fn hold_binds(world: &Rc<Lookup>, binds: &[(PathBuf, PathBuf)]) -> Result<Alone, Refusal> {
     let waited = tokio::time::timeout(UPLOADS, world.memory.binds.clone().write_owned()).await;
-    held.alone = Some(waited.map_err(|_| {
-        Refusal::Conflict {
-            message:
-                "sockguard: the container's binds cannot be checked while files are copied into containers, try again"
-                    .to_owned(),
-        }
-    })?);
+    let lock = waited.map_err(|_| Refusal::Conflict {
+        message: "sockguard: the container's binds cannot be checked while files are copied into containers, try again"
+            .to_owned(),
+    })?;
+    let mut alone = Alone { world: world.clone(), paused: Vec::new(), lock: Some(lock) };
     let running = world.owned("/containers/json", &world.agent.owner, &[("status", "running")]).await?;
-    let mut paused = Paused { world: world.clone(), containers: Vec::new() };
     for other in running.iter().filter(|other| writes(other)) {
         let id = Id::new(other.at(&["Id"]).and_then(Value::as_str).unwrap_or_default());
-        if id == *container {
-            continue;
-        }
         match world.engine.call(Method::POST, &format!("/containers/{id}/pause"), None).await? {
-            (StatusCode::NO_CONTENT, _) => paused.containers.push(id),
+            (StatusCode::NO_CONTENT, _) => alone.paused.push(id),
             // It ended meanwhile, or its user paused it; its user's `unpause` waits for this start.
             (StatusCode::CONFLICT | StatusCode::NOT_FOUND, _) => {}
             (status, answer)
@@ -164,7 +152,6 @@ async fn hold_binds(
             (status, answer) => return Err(failed("pausing a container that could swap a bind", status, &answer)),
         }
     }
-    held.paused = Some(paused);
     for (root, below) in binds {
         let why = match world.path(root, below).await {
             PathFact::Fine => continue,
@@ -175,7 +162,7 @@ async fn hold_binds(
         let path = root.join(below).to_string_lossy().into_owned();
         return Err(Refusal::not_allowed("the bind source", &Value::from(path), "bind.roots").hint(why));
     }
-    Ok(())
+    Ok(alone)
 }
 
 /// Can a container of this list entry write outside of itself?
@@ -184,21 +171,24 @@ fn writes(entry: &Value) -> bool {
     mounts.iter().any(|mount| mount.at(&["RW"]).and_then(Value::as_bool) != Some(false))
 }
 
-/// Containers that are paused; dropping this lets them go on.
+/// Nothing of the owner's can write while this is held. Dropping it lets paused containers go on; the lock is kept until
+/// they do, so that the next check finds them running.
 #[derive(Debug)]
-struct Paused {
+struct Alone {
     world: Rc<Lookup>,
-    containers: Vec<Id>,
+    paused: Vec<Id>,
+    lock: Option<OwnedRwLockWriteGuard<()>>,
 }
 
-impl Drop for Paused {
+impl Drop for Alone {
     fn drop(&mut self) {
-        let (world, containers) = (self.world.clone(), std::mem::take(&mut self.containers));
-        if containers.is_empty() {
+        let (world, paused, lock) = (self.world.clone(), std::mem::take(&mut self.paused), self.lock.take());
+        if paused.is_empty() {
             return;
         }
         tokio::task::spawn_local(async move {
-            for id in containers {
+            let _lock = lock;
+            for id in paused {
                 if let Err(e) = world.engine.call(Method::POST, &format!("/containers/{id}/unpause"), None).await {
                     tracing::error!(container = %id, error = %e.message(""), "a container stays paused");
                 }

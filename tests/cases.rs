@@ -79,6 +79,8 @@ fn every_kind_of_refusal_has_a_case() {
         Refusal::Absent { message: message() },
         Refusal::Unavailable { message: message() },
         Refusal::Conflict { message: message() },
+        Refusal::Forbidden { message: message() },
+        Refusal::Rejected { message: message() },
         Refusal::Malformed { message: message() },
         Refusal::TooLarge { message: message() },
         Refusal::Engine { message: message() },
@@ -92,6 +94,8 @@ fn every_kind_of_refusal_has_a_case() {
             | Refusal::Absent { .. }
             | Refusal::Unavailable { .. }
             | Refusal::Conflict { .. }
+            | Refusal::Forbidden { .. }
+            | Refusal::Rejected { .. }
             | Refusal::Malformed { .. }
             | Refusal::TooLarge { .. }
             | Refusal::Engine { .. } => {}

@@ -148,7 +148,6 @@ pub async fn judge(body: &mut Object, image: &Image, agent: &Agent, world: &impl
                     config.and_then(|c| c.get("Name")),
                     "HostConfig.Mounts[].VolumeOptions.DriverConfig.Options",
                     config.and_then(|c| c.get("Options")),
-                    agent,
                 )?;
                 labels::stamp(options.entry_object("Labels"), "HostConfig.Mounts[].VolumeOptions.Labels", agent)?;
                 if !name.is_empty() {
@@ -291,7 +290,7 @@ enum Form<'a> {
 }
 
 fn split(bind: &str) -> Result<Form<'_>, Refusal> {
-    let bad = || Refusal::malformed(format!("invalid volume specification: '{bind}'"));
+    let bad = || Refusal::rejected(format!("invalid volume specification: '{bind}'"));
     let parts: Vec<&str> = bind.split(':').collect();
     let (source, target, options) = match parts.as_slice() {
         [target] => return if target.starts_with('/') { Ok(Form::Anonymous { target }) } else { Err(bad()) },
@@ -322,7 +321,7 @@ fn propagation(word: &str, field: &str) -> Result<(), Refusal> {
         "shared" | "rshared" | "slave" | "rslave" => {
             Err(Refusal::not_allowed(field, &Value::from(word), "").hint("only private propagation is served"))
         }
-        other => Err(Refusal::malformed(format!("{field}: invalid mode: {other}"))),
+        other => Err(Refusal::rejected(format!("invalid mode: {other}"))),
     }
 }
 
@@ -374,7 +373,7 @@ fn subpath(bind: &Bind<'_>, volume: &str, below: &str) -> Value {
 /// kernel by the directory, so it is refused.
 fn host_path(bind: &Bind<'_>) -> Result<PathBuf, Refusal> {
     if !bind.source.starts_with('/') {
-        return Err(Refusal::malformed(format!(
+        return Err(Refusal::rejected(format!(
             "invalid mount config for type \"bind\": invalid mount path: '{}' mount path must be absolute",
             bind.source
         )));
@@ -421,7 +420,7 @@ async fn place(bind: &Bind<'_>, agent: &Agent, world: &impl World, out: &mut Mou
         }
         return Ok(Placed::Path(whole));
     }
-    let missing = || Refusal::Malformed {
+    let missing = || Refusal::Rejected {
         message: format!("invalid mount config for type \"bind\": bind source path does not exist: {}", bind.source),
     };
     let make = || Step::MakeDirectory { root: root.clone(), below: below.clone() };

@@ -53,8 +53,8 @@ pub static HEALTHCHECK: &[Field] = &[
 /// `HostConfig`.
 pub static HOST_CONFIG: &[Field] = &[
     field("Binds", Judged(Texts)),
-    // A path on the client's host, which the client writes itself.
-    field("ContainerIDFile", Silent("")),
+    // A path on the client's side, which the client writes itself.
+    field("ContainerIDFile", Plain(Text)),
     field("LogConfig", Object(&[field("Type", Judged(Text)), field("Config", Judged(TextMap))])),
     field("NetworkMode", Judged(Text)),
     field("PortBindings", Judged(Ports)),

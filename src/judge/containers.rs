@@ -12,6 +12,9 @@ use crate::route::{Containers, Name};
 use crate::schema;
 use crate::world::{Container, World};
 
+/// From this API version on the engine's messages begin in lower case.
+const LOWER_CASE: (u32, u32) = (1, 44);
+
 /// Judges a request on containers.
 pub async fn judge(route: Containers, mut ask: Ask, agent: &Agent, world: &impl World) -> Verdict {
     use Containers as C;
@@ -46,12 +49,21 @@ pub async fn judge(route: Containers, mut ask: Ask, agent: &Agent, world: &impl 
         C::Stats(name) => on(name, "stats", ask, agent, world).await,
         C::Resize(name) => on(name, "resize", ask, agent, world).await,
         C::Stop(name) => on(name, "stop", ask, agent, world).await,
-        C::Kill(name) => on(name, "kill", ask, agent, world).await,
+        C::Kill(name) => match on(name, "kill", ask, agent, world).await {
+            Err(Refusal::Absent { message }) => {
+                let word = if world.api_version().await? < LOWER_CASE { "Cannot" } else { "cannot" };
+                Err(Refusal::absent(format!("{word} kill container: {name}: {message}")))
+            }
+            verdict => verdict,
+        },
         C::Pause(name) => on(name, "pause", ask, agent, world).await,
         C::Unpause(name) => on(name, "unpause", ask, agent, world).await.map(sharing_binds),
         C::Wait(name) => on(name, "wait", ask, agent, world).await,
-        C::ArchiveStat(name) | C::ArchiveGet(name) => on(name, "archive", ask, agent, world).await,
-        C::ArchivePut(name) => Ok(sharing_binds(on(name, "archive", ask, agent, world).await?.with(Payload::Stream))),
+        C::ArchiveStat(name) | C::ArchiveGet(name) => copy(name, ask, agent, world).await,
+        C::ArchivePut(name) => {
+            let permit = copy(name, ask, agent, world).await?.with(Payload::Stream);
+            Ok(if permit.before.is_empty() { sharing_binds(permit) } else { permit })
+        }
         C::Attach(name) => Ok(on(name, "attach", ask, agent, world).await?.showing(Answer::Hijack)),
         C::AttachWebsocket(name) => Ok(on(name, "attach/ws", ask, agent, world).await?.showing(Answer::Hijack)),
         C::Rename(name) => {
@@ -72,7 +84,7 @@ pub async fn judge(route: Containers, mut ask: Ask, agent: &Agent, world: &impl 
             let binds = create::checked_binds(&container);
             let mut permit = forward(ask, format!("/containers/{}/start", container.id));
             if !binds.is_empty() {
-                permit.before.push(Step::HoldBinds { container: container.id, binds });
+                permit.before.push(Step::HoldBinds { binds });
             }
             Ok(permit)
         }
@@ -89,7 +101,7 @@ pub async fn judge(route: Containers, mut ask: Ask, agent: &Agent, world: &impl 
                     .before
                     .push(Step::Stop { container: container.id.clone(), query: std::mem::take(&mut request.query) });
             }
-            permit.before.push(Step::HoldBinds { container: container.id, binds });
+            permit.before.push(Step::HoldBinds { binds });
             permit.rewritten = true;
             Ok(permit)
         }
@@ -160,6 +172,17 @@ async fn on(name: &Name, operation: &str, ask: Ask, agent: &Agent, world: &impl 
     Ok(forward(ask, format!("/containers/{}/{operation}", container.id)))
 }
 
+/// A copy out of or into a container. The engine mounts its binds again for each.
+async fn copy(name: &Name, ask: Ask, agent: &Agent, world: &impl World) -> Verdict {
+    let container = own(name, agent, world).await?;
+    let binds = create::checked_binds(&container);
+    let mut permit = forward(ask, format!("/containers/{}/archive", container.id));
+    if !binds.is_empty() {
+        permit.before.push(Step::HoldBinds { binds });
+    }
+    Ok(permit)
+}
+
 fn sharing_binds(mut permit: Permit) -> Permit {
     permit.before.push(Step::ShareBinds);
     permit
@@ -198,7 +221,12 @@ pub async fn by_reference(field: &str, name: &str, agent: &Agent, world: &impl W
 pub async fn pin_link(field: &str, link: &Value, agent: &Agent, world: &impl World) -> Result<String, Refusal> {
     let text = link.as_str().unwrap_or_default();
     let (name, alias) = text.split_once(':').unwrap_or((text, text));
-    let container = by_reference(field, name, agent, world).await?;
+    let container = match by_reference(field, name, agent, world).await {
+        Err(Refusal::Absent { message }) => {
+            return Err(Refusal::absent(format!("could not get container for {name}: {message}")));
+        }
+        container => container?,
+    };
     Ok(format!("{}:{}", container.id, alias.trim_start_matches('/')))
 }
 

@@ -123,7 +123,7 @@ pub fn container_name(field: &str, name: &str) -> Result<(), Refusal> {
 pub fn restart_policy(policy: &Object) -> Result<(), Refusal> {
     match policy.get("Name").and_then(Value::as_str).unwrap_or_default() {
         "" | "no" | "always" | "unless-stopped" | "on-failure" => Ok(()),
-        other => Err(Refusal::malformed(format!("invalid restart policy: unknown policy '{other}'"))),
+        other => Err(Refusal::rejected(format!("invalid restart policy: unknown policy '{other}'"))),
     }
 }
 

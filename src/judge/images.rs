@@ -713,7 +713,7 @@ mod tests {
                 "GET /images/search?term=ghcr.io/a",
                 "sockguard: the registry `ghcr.io` is not allowed (policy \"test\", image.registries)",
             ),
-            ("POST /images/prune?filters={\"other\":[\"x\"]}", "sockguard: invalid filter 'other'"),
+            ("POST /images/prune?filters={\"other\":[\"x\"]}", "invalid filter 'other'"),
         ] {
             assert_eq!(ask(line, None, &world(), POLICY), Err(text.to_owned()), "{line}");
         }

@@ -76,7 +76,8 @@ pub async fn judge(route: Networks, mut ask: Ask, agent: &Agent, world: &impl Wo
             granted(NetworkOperation::Remove, "removing networks", "network.allow: \"remove\"")?;
             let network = find(name.as_str(), agent, world).await?.ok_or_else(|| absent(name))?;
             if network.standing(&agent.owner) != Standing::Own {
-                return Err(Refusal::never("removing the network", &Value::from(name.as_str()), "it is built in"));
+                let message = format!("{} is a pre-defined network and cannot be removed", network.name);
+                return Err(Refusal::Forbidden { message });
             }
             let mut permit = forward(ask, format!("/networks/{}", network.id));
             if let Some(container) = &policy.join_container {
@@ -150,12 +151,9 @@ fn create(mut ask: Ask, agent: &Agent) -> Verdict {
     only("Scope", body.get("Scope"), &["", "local"], "only local networks are served")?;
     let name = body.get("Name").and_then(Value::as_str).unwrap_or_default();
     if matches!(name, "bridge" | "host" | "none" | "default") {
-        // The engine refuses these itself, in these words.
-        return Err(Refusal::NotAllowed {
-            what: "Name".to_owned(),
-            value: Value::from(name).shown(),
-            key: "",
-            hint: format!("operation is not permitted on predefined {name} network"),
+        // The engine refuses these itself, in these words and with the space.
+        return Err(Refusal::Forbidden {
+            message: format!("operation is not permitted on predefined {name} network "),
         });
     }
     if let Some(options) = body.get("Options").and_then(Value::as_object) {

@@ -85,7 +85,7 @@ fn registry_of(server: &str) -> &str {
 pub fn known_filters(query: &Query, known: &[&str]) -> Result<(), Refusal> {
     match query.filters().keys().find(|key| !known.contains(key)) {
         // The engine's own words, so that clients which probe for a filter go on.
-        Some(key) => Err(Refusal::malformed(format!("invalid filter '{key}'"))),
+        Some(key) => Err(Refusal::rejected(format!("invalid filter '{key}'"))),
         None => Ok(()),
     }
 }

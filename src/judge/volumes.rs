@@ -5,12 +5,12 @@ use super::{Agent, Ask, bodies, labels};
 use crate::json::{Object, Value};
 use crate::owner::Standing;
 use crate::permit::{Answer, Payload, Permit, Verdict, View};
-use crate::policy::{self, Access, VolumeOperation};
+use crate::policy::{self, VolumeOperation};
 use crate::refusal::Refusal;
 use crate::route::{Name, Volumes};
 use crate::schema;
 use crate::world::{Volume, World};
-use std::path::Path;
+use hyper::StatusCode;
 
 /// Volumes that stand for bind roots; a client can neither make nor name one.
 pub const ROOT_PREFIX: &str = "sockguard-root-";
@@ -44,7 +44,13 @@ pub async fn judge(route: Volumes, mut ask: Ask, agent: &Agent, world: &impl Wor
             .hint("only cluster volumes can be changed, and an agent's engine has none")),
         Volumes::Delete(name) => {
             remove()?;
-            let volume = visible(name, agent, world).await?;
+            let volume = match visible(name, agent, world).await {
+                // As the engine answers for an absent one.
+                Err(Refusal::Absent { .. }) if ask.query.bool("force") => {
+                    return Ok(Permit::made(StatusCode::NO_CONTENT, Value::Null));
+                }
+                volume => volume?,
+            };
             if volume.standing(&agent.owner) != Standing::Own {
                 return Err(Refusal::never(
                     "removing the volume",
@@ -96,7 +102,7 @@ pub async fn claim(field: &str, name: &str, agent: &Agent, world: &impl World) -
         || !name.starts_with(|c: char| c.is_ascii_alphanumeric())
         || !name.chars().all(fine)
     {
-        return Err(Refusal::malformed(format!(
+        return Err(Refusal::rejected(format!(
             "create {name}: \"{name}\" includes invalid characters for a local volume name, only \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed. If you intended to pass a host directory, use absolute path"
         )));
     }
@@ -112,7 +118,7 @@ pub async fn claim(field: &str, name: &str, agent: &Agent, world: &impl World) -
 
 async fn create(mut ask: Ask, agent: &Agent, world: &impl World) -> Verdict {
     let mut body = schema::check(bodies::VOLUME_CREATE, ask.body.take().unwrap_or(Value::Object(Object::new())))?;
-    driver("Driver", body.get("Driver"), "DriverOpts", body.get("DriverOpts"), agent)?;
+    driver("Driver", body.get("Driver"), "DriverOpts", body.get("DriverOpts"))?;
     let name = body.get("Name").and_then(Value::as_str).unwrap_or_default();
     if !name.is_empty() {
         claim("Name", name, agent, world).await?;
@@ -124,18 +130,12 @@ async fn create(mut ask: Ask, agent: &Agent, world: &impl World) -> Verdict {
     Ok(permit)
 }
 
-/// Checks driver and options of a volume: `local`, with options for tmpfs, or a bind of a whole bind root (its path is
-/// the operator's, so nothing in the agent's hands can lead it elsewhere).
+/// Checks driver and options of a volume: `local`, with options for tmpfs. A bind by way of a volume is resolved anew
+/// whenever the volume is mounted, where nothing looks at it.
 ///
 /// # Errors
 /// Anything else.
-pub fn driver(
-    driver_field: &str,
-    driver: Option<&Value>,
-    field: &str,
-    options: Option<&Value>,
-    agent: &Agent,
-) -> Result<(), Refusal> {
+pub fn driver(driver_field: &str, driver: Option<&Value>, field: &str, options: Option<&Value>) -> Result<(), Refusal> {
     if let Some(value) = driver.filter(|v| !matches!(v.as_str(), Some("" | "local"))) {
         return Err(Refusal::never(driver_field, value, "only the `local` driver is served"));
     }
@@ -146,13 +146,8 @@ pub fn driver(
     }
     let words: Vec<&str> = text("o").split(',').filter(|word| !word.is_empty()).collect();
     if words.iter().any(|word| matches!(*word, "bind" | "rbind")) {
-        let root = agent.policy.bind.roots.iter().find(|root| root.path == Path::new(text("device")));
-        let simple = words.iter().all(|word| matches!(*word, "bind" | "rbind" | "rw" | "ro"));
-        return match root {
-            Some(root) if simple && (root.access == Access::Rw || words.contains(&"ro")) => Ok(()),
-            _ => Err(Refusal::not_allowed(format!("{field}.device"), &Value::from(text("device")), "bind.roots")
-                .hint("a volume with `o=bind` is a bind; name a path under a bind root in HostConfig.Binds instead")),
-        };
+        return Err(Refusal::not_allowed(format!("{field}.device"), &Value::from(text("device")), "")
+            .hint("a volume with `o=bind` is a bind; name the path in HostConfig.Binds instead"));
     }
     let tmpfs_word = |word: &&str| {
         let name = word.split('=').next().unwrap_or_default();

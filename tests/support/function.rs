@@ -132,11 +132,10 @@ fn rendered(case: &Case, permit: Permit, agent: &Agent, world: &CaseWorld<'_>) -
             }
             Step::MakeDirectory { root, below } => out.makes.push(root.join(below).to_string_lossy().into_owned()),
             Step::ShareBinds => {}
-            Step::HoldBinds { container, binds } => {
+            Step::HoldBinds { binds } => {
                 let others = world.facts.containers.iter().filter(|other| {
                     other.running
                         && other.writes
-                        && other.id != container.as_str()
                         && other.labels.get(OWNER_LABEL).is_some_and(|o| *o == case.group.owner)
                 });
                 for other in others {

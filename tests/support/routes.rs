@@ -107,9 +107,10 @@ fn decision(method: &str, path: &str, agent: &Agent, facts: &Facts) -> (&'static
         },
         Err(refusal) => {
             let word = match refusal {
-                Refusal::NotAllowed { .. } | Refusal::Unknown { .. } => "refused",
+                Refusal::NotAllowed { .. } | Refusal::Unknown { .. } | Refusal::Forbidden { .. } => "refused",
                 Refusal::Unavailable { .. } | Refusal::Absent { .. } => "made",
                 Refusal::Malformed { .. }
+                | Refusal::Rejected { .. }
                 | Refusal::Conflict { .. }
                 | Refusal::TooLarge { .. }
                 | Refusal::Engine { .. } => "granted",
