@@ -277,7 +277,7 @@ impl World for Lookup {
         if let Some(auth) = credentials.and_then(|config| registry::auth(config, reference))
             && let Ok(auth) = auth.try_into()
         {
-            request.headers_mut().insert("x-registry-auth", auth);
+            request.headers_mut().insert(registry::AUTH, auth);
         }
         let response = self.engine.send(request).await?;
         let status = response.status();

@@ -57,8 +57,10 @@ pub struct Request {
 pub enum RegistryAuth {
     /// None.
     None,
-    /// `X-Registry-Auth` (pull, push, create, distribution).
+    /// `X-Registry-Auth` (pull, search, distribution).
     Auth,
+    /// The same for a push: an empty one where the client gave none, without which older engines take no push.
+    Push,
     /// `X-Registry-Config` (build).
     Config,
 }

@@ -11,6 +11,7 @@ use crate::judge::{self, Ask, BodyKind};
 use crate::permit::{Action, Answer, Payload, Permit, RegistryAuth, Step};
 use crate::query;
 use crate::refusal::Refusal;
+use crate::registry;
 use crate::route::{self, Containers, Route};
 use crate::server::Guard;
 use crate::steps;
@@ -60,7 +61,7 @@ pub async fn handle(guard: &Rc<Guard>, request: Request<Incoming>) -> Outcome {
     }
     let outcome = outcome.unwrap_or_else(|refusal| {
         record.refused(&refusal);
-        Outcome::Answer(message(refusal.status(), &refusal.message(guard.policy())))
+        Outcome::Answer(refused(&refusal, guard.policy()))
     });
     record.answered(outcome.status());
     outcome
@@ -292,11 +293,14 @@ fn upstream(
     }
     let credentials = match permitted.registry_auth {
         RegistryAuth::None => None,
-        RegistryAuth::Auth => Some(HeaderName::from_static("x-registry-auth")),
+        RegistryAuth::Auth | RegistryAuth::Push => Some(HeaderName::from_static(registry::AUTH)),
         RegistryAuth::Config => Some(HeaderName::from_static("x-registry-config")),
     };
+    if permitted.registry_auth == RegistryAuth::Push {
+        headers.insert(registry::AUTH, HeaderValue::from_static(registry::NOBODY));
+    }
     if let Some(name) = credentials
-        && let Some(value) = head.headers.get(&name)
+        && let Some(value) = head.headers.get(&name).filter(|value| !value.is_empty())
     {
         let base64 = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'=' | b'+' | b'/');
         if value.len() > CREDENTIALS_LIMIT || !value.as_bytes().iter().all(base64) {
@@ -531,6 +535,18 @@ pub fn json(status: StatusCode, value: &Value) -> Response<Body> {
 /// An error in the shape that the engine gives its own.
 pub fn message(status: StatusCode, text: &str) -> Response<Body> {
     json(status, &Value::from([("message", Value::from(text))]))
+}
+
+/// The answer to what is refused.
+fn refused(refusal: &Refusal, policy: &str) -> Response<Body> {
+    let text = refusal.message(policy);
+    let Refusal::Reported { begun, message: _ } = refusal else { return message(refusal.status(), &text) };
+    let failed = Value::from([
+        ("errorDetail", Value::from([("message", Value::from(text.as_str()))])),
+        ("error", Value::from(text.as_str())),
+    ]);
+    let begun = Value::from([("status", Value::from(begun.as_str()))]);
+    json(refusal.status(), &failed).map(|_| Body::full(format!("{begun}\r\n{failed}\r\n")))
 }
 
 /// The body of an error.

@@ -47,6 +47,13 @@ pub enum Refusal {
         /// The engine's message.
         message: String,
     },
+    /// The engine's own words for what fails when its answer, a progress, has begun with success (`200`).
+    Reported {
+        /// The status that the progress begins with.
+        begun: String,
+        /// The engine's message.
+        message: String,
+    },
     /// The request is not well-formed.
     Malformed {
         /// What is wrong.
@@ -119,6 +126,7 @@ impl Refusal {
             Self::Conflict { .. } => "conflict",
             Self::Forbidden { .. } => "forbidden",
             Self::Rejected { .. } => "rejected",
+            Self::Reported { .. } => "reported",
             Self::Malformed { .. } => "malformed",
             Self::TooLarge { .. } => "too_large",
             Self::Engine { .. } => "engine",
@@ -132,6 +140,7 @@ impl Refusal {
             Self::Absent { .. } => StatusCode::NOT_FOUND,
             Self::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Self::Conflict { .. } => StatusCode::CONFLICT,
+            Self::Reported { .. } => StatusCode::OK,
             Self::Malformed { .. } | Self::Rejected { .. } => StatusCode::BAD_REQUEST,
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Engine { .. } => StatusCode::BAD_GATEWAY,
@@ -157,7 +166,8 @@ impl Refusal {
             | Self::Unavailable { message }
             | Self::Conflict { message }
             | Self::Forbidden { message }
-            | Self::Rejected { message } => message.clone(),
+            | Self::Rejected { message }
+            | Self::Reported { begun: _, message } => message.clone(),
             Self::Malformed { message } | Self::TooLarge { message } | Self::Engine { message } => {
                 format!("sockguard: {message}")
             }

@@ -3,6 +3,12 @@
 use crate::json::{self, Object, Value};
 use crate::reference::Reference;
 
+/// The header with the credentials of one registry.
+pub const AUTH: &str = "x-registry-auth";
+
+/// Its value for a client that has none: an empty document.
+pub const NOBODY: &str = "e30=";
+
 /// Under which name clients keep the credentials of Docker's own registry.
 const INDEX: &str = "https://index.docker.io/v1/";
 

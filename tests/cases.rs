@@ -81,6 +81,7 @@ fn every_kind_of_refusal_has_a_case() {
         Refusal::Conflict { message: message() },
         Refusal::Forbidden { message: message() },
         Refusal::Rejected { message: message() },
+        Refusal::Reported { begun: String::new(), message: message() },
         Refusal::Malformed { message: message() },
         Refusal::TooLarge { message: message() },
         Refusal::Engine { message: message() },
@@ -96,6 +97,7 @@ fn every_kind_of_refusal_has_a_case() {
             | Refusal::Conflict { .. }
             | Refusal::Forbidden { .. }
             | Refusal::Rejected { .. }
+            | Refusal::Reported { .. }
             | Refusal::Malformed { .. }
             | Refusal::TooLarge { .. }
             | Refusal::Engine { .. } => {}

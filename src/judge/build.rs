@@ -1,6 +1,6 @@
 //! Builds: the classic builder. The query is judged here, the Dockerfile when it passes in the context.
 
-use super::images::{granted, may_pull, may_take, named};
+use super::images::{CONTAINERD, granted, may_pull, may_take, named};
 use super::labels;
 use super::system::BUILDKIT;
 use super::{Agent, Ask};
@@ -40,10 +40,6 @@ const NO_CACHE: &str = "sockguard.invalid/none";
 
 /// So many own images are offered as a cache.
 const CACHE_IMAGES: usize = 64;
-
-/// From here on engines keep images in containerd, where a build fails at a step that it finds in an image of the list
-/// ("failed to restore cached image"). There the classic builder has no cache.
-const CACHE_BROKEN: (u32, u32) = (1, 52);
 
 /// Build arguments that need no `ARG`.
 const PROXY_ARGS: &[&str] =
@@ -214,7 +210,7 @@ async fn network(query: &mut Query, agent: &Agent, world: &impl World) -> Result
 /// networks) could otherwise make one owner's steps another's.
 async fn cache(query: &Query, agent: &Agent, world: &impl World) -> Result<Vec<Value>, Refusal> {
     let mut ids: Vec<String> = Vec::new();
-    if world.api_version().await? >= CACHE_BROKEN {
+    if world.api_version().await? >= CONTAINERD {
         return Ok(vec![Value::from(NO_CACHE)]);
     }
     match query.json("cachefrom") {

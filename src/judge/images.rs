@@ -37,6 +37,9 @@ pub enum ArchiveForm {
 /// Where a policy states no limit.
 const MAX_ARCHIVE: u64 = 16 << 30;
 
+/// From this API version on engines keep images in containerd, if they were not set up before.
+pub const CONTAINERD: (u32, u32) = (1, 52);
+
 /// The body of `POST /commit`: the configuration of the new image.
 pub static COMMIT: &[Field] = &[
     field("Hostname", Treat::Plain(Shape::Text)),
@@ -396,12 +399,17 @@ async fn push(name: &Name, mut ask: Ask, agent: &Agent, world: &impl World) -> V
     match world.image(&name.to_string()).await? {
         Some(image) if image.standing(&agent.owner) != Standing::Foreign => {}
         Some(_) | None => {
-            let message = format!("An image does not exist locally with the tag: {}", name.familiar_name());
-            return Err(Refusal::absent(message));
+            return Err(Refusal::Reported {
+                begun: format!("The push refers to repository [{}]", name.full_name()),
+                message: match world.api_version().await? < CONTAINERD {
+                    true => format!("An image does not exist locally with the tag: {}", name.familiar_name()),
+                    false => format!("tag does not exist: {name}"),
+                },
+            });
         }
     }
     ask.query.set("tag", Param::Text(tag));
-    Ok(forward(ask, &format!("/images/{}/push", encoded(&name.full_name()))).with_auth(RegistryAuth::Auth))
+    Ok(forward(ask, &format!("/images/{}/push", encoded(&name.full_name()))).with_auth(RegistryAuth::Push))
 }
 
 /// Removal goes upstream by the name that was given where a name was given: by ID it would mean something else (all

@@ -90,8 +90,12 @@ impl Guard {
             }
         });
         let document = json::parse(&answer.body).ok();
-        if answer.status() >= 400 || answer.status() == 0 {
-            let message = document.as_ref().and_then(|body| body.at(&["message"])?.as_str()).unwrap_or_default();
+        // A failure that is told at the end of a progress, or the usual shape.
+        let last = answer.body.trim_ascii_end().rsplit(|b| *b == b'\n').next().and_then(|line| json::parse(line).ok());
+        let failed = last.as_ref().and_then(|line| line.at(&["error"])?.as_str());
+        if answer.status() >= 400 || answer.status() == 0 || (said("verdict") == "refuse" && failed.is_some()) {
+            let message = document.as_ref().and_then(|body| body.at(&["message"])?.as_str());
+            let message = message.or(failed).unwrap_or_default();
             out.refuse = Some((answer.status(), said("reason").to_owned(), message.to_owned()));
         } else if out.forward.is_empty() {
             out.answer = Some((answer.status(), document.unwrap_or(json::Value::Null)));

@@ -185,19 +185,20 @@ fn rendered(case: &Case, permit: Permit, agent: &Agent, world: &CaseWorld<'_>) -
             };
             let credentials = match request.registry_auth {
                 RegistryAuth::None => None,
-                RegistryAuth::Auth => Some("X-Registry-Auth"),
+                RegistryAuth::Auth | RegistryAuth::Push => Some("X-Registry-Auth"),
                 RegistryAuth::Config => Some("X-Registry-Config"),
             };
-            let headers = case
-                .request
-                .headers
-                .iter()
-                .filter(|(name, _)| credentials.is_some_and(|c| name.eq_ignore_ascii_case(c)));
+            let given = case.request.headers.iter();
+            let mut headers: Vec<_> =
+                given.filter(|(name, _)| credentials.is_some_and(|c| name.eq_ignore_ascii_case(c))).cloned().collect();
+            if request.registry_auth == RegistryAuth::Push && headers.is_empty() {
+                headers.push(("X-Registry-Auth".to_owned(), "e30=".to_owned()));
+            }
             out.forward.append(&mut world.calls.borrow_mut());
             out.forward.push(Forward {
                 line: format!("{} {version}{}", request.method, request.path),
                 query: request.query.encode(),
-                headers: headers.cloned().collect(),
+                headers,
                 body,
             });
         }

@@ -108,7 +108,7 @@ fn decision(method: &str, path: &str, agent: &Agent, facts: &Facts) -> (&'static
         Err(refusal) => {
             let word = match refusal {
                 Refusal::NotAllowed { .. } | Refusal::Unknown { .. } | Refusal::Forbidden { .. } => "refused",
-                Refusal::Unavailable { .. } | Refusal::Absent { .. } => "made",
+                Refusal::Unavailable { .. } | Refusal::Absent { .. } | Refusal::Reported { .. } => "made",
                 Refusal::Malformed { .. }
                 | Refusal::Rejected { .. }
                 | Refusal::Conflict { .. }
