@@ -13,6 +13,7 @@ mod labels;
 mod lists;
 mod naming;
 mod networks;
+mod progress;
 mod restore;
 mod scan;
 mod split;
@@ -287,12 +288,19 @@ impl From<scan::Broken> for Refusal {
     }
 }
 
-/// The progress of a build or an import, at whose end the new image gets its names.
-pub fn named<B>(world: &Rc<Lookup>, names: Vec<Reference>, from: Progress, response: Response<B>) -> Response<Body>
+/// The progress of a build or an import, at whose end the new image gets its names. `labels` instructions were added to
+/// the Dockerfile.
+pub fn named<B>(
+    world: &Rc<Lookup>,
+    names: Vec<Reference>,
+    from: Progress,
+    labels: usize,
+    response: Response<B>,
+) -> Response<Body>
 where
     B: HttpBody<Data = Bytes, Error: Into<BodyError>> + Unpin + 'static,
 {
-    edited(response, naming::Naming::new(Rc::clone(world), names, from))
+    edited(response, naming::Naming::new(Rc::clone(world), names, from, labels))
 }
 
 /// The head and the whole body of an answer.

@@ -28,8 +28,14 @@ const SMALL: usize = 4 << 10;
 /// Gathered pieces go when they are so many bytes.
 const GATHERED: usize = 32 << 10;
 
-/// Image IDs that were put in place of names, with the names: for the build's output.
-pub type Names = RefCell<Vec<(String, String)>>;
+/// How the Dockerfile that the engine is given differs from the client's: for the build's output.
+#[derive(Debug, Default, Clone)]
+pub struct Written {
+    /// Image IDs that were put in place of names, with the names.
+    pub names: Vec<(String, String)>,
+    /// How many instructions were added that set the owner's label.
+    pub labels: usize,
+}
 
 /// What is known of a body on its way.
 pub struct Passage<B>(Rc<State<B>>);
@@ -37,7 +43,7 @@ pub struct Passage<B>(Rc<State<B>>);
 struct State<B> {
     refusal: RefCell<Option<Refusal>>,
     rest: RefCell<Option<B>>,
-    names: Names,
+    written: RefCell<Written>,
 }
 
 impl<B> Passage<B> {
@@ -52,9 +58,9 @@ impl<B> Passage<B> {
         self.0.rest.borrow_mut().take()
     }
 
-    /// The image IDs that stand in the Dockerfile in place of the names that the client wrote.
-    pub fn names(&self) -> Vec<(String, String)> {
-        self.0.names.borrow().clone()
+    /// How the Dockerfile differs from what the client wrote.
+    pub fn written(&self) -> Written {
+        self.0.written.borrow().clone()
     }
 }
 
@@ -77,7 +83,7 @@ where
         let judge =
             context::Judge { rules: &rules, credentials: credentials.as_deref(), agent: &agent, world: world.as_ref() };
         let result = match opened {
-            Ok(()) => context::pass(&mut source, &judge, &mut sink, &state.names).await,
+            Ok(()) => context::pass(&mut source, &judge, &mut sink, &state.written).await,
             Err(refusal) => Err(refusal),
         };
         finish(result, source.into_body(), sink, &state).await;
@@ -192,7 +198,7 @@ where
     F: Future<Output = ()> + 'static,
 {
     let (sender, parts) = mpsc::channel(1);
-    let state = Rc::new(State { refusal: RefCell::new(None), rest: RefCell::new(None), names: RefCell::default() });
+    let state = Rc::new(State { refusal: RefCell::new(None), rest: RefCell::new(None), written: RefCell::default() });
     let task = task(Sink { sender, gathered: BytesMut::new() }, Rc::clone(&state));
     let body = Piped { task: Some(Box::pin(task)), parts, state: Rc::clone(&state) };
     (Body::edited(body), Passage(state))

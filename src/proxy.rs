@@ -1,7 +1,7 @@
 //! What becomes of one request: the ten steps.
 
 use crate::answer;
-use crate::archive::{self, Passage};
+use crate::archive::{self, Passage, Written};
 use crate::audit::Record;
 use crate::body::{self, Body};
 use crate::engine;
@@ -136,8 +136,9 @@ async fn perform(
         let response = response?;
         drop(held);
         let response = if response.status().is_success() {
-            let names = passage.map(|passage| passage.names()).unwrap_or_default();
-            show(&guard, response, answer, after).await?.map(|body| archive::output::named(body, names))
+            let written = passage.map(|passage| passage.written()).unwrap_or_default();
+            let response = show(&guard, response, answer, after, &written).await?;
+            response.map(|body| archive::output::named(body, written.names))
         } else {
             renamed.back(failure(&guard, response).await)
         };
@@ -413,12 +414,13 @@ async fn show(
     response: Response<Incoming>,
     answer: Answer,
     after: Vec<Step>,
+    written: &Written,
 ) -> Result<Response<Body>, Refusal> {
     match answer {
         Answer::Pass | Answer::Hijack => finish(guard, response, after).await,
         // Nothing is done after a request whose answer is edited.
         Answer::View(view) => answer::view(view, &guard.world.agent, &guard.world.engine, response).await,
-        Answer::Named { names, from } => Ok(answer::named(&guard.world, names, from, response)),
+        Answer::Named { names, from } => Ok(answer::named(&guard.world, names, from, written.labels, response)),
         Answer::Created { warnings, image, volumes } => {
             let judged = answer::Judged { warnings: &warnings, image: &image, volumes: &volumes };
             let made = answer::created(&guard.world.agent, &guard.world.engine, response, judged).await;

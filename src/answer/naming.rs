@@ -1,7 +1,8 @@
 //! The progress of a build or an import. The new image gets its names at its end, not from the engine: whoever sends a
 //! long context, or runs a long step, would otherwise take a name that somebody else was given meanwhile.
 
-use super::scan;
+use super::progress::Steps;
+use super::scan::{self, Show};
 use super::split::{Parts, Splitter, Token};
 use super::stream::Editor;
 use crate::body::BodyError;
@@ -18,13 +19,16 @@ pub struct Naming {
     names: Vec<Reference>,
     from: Progress,
     splitter: Splitter,
+    steps: Steps,
     image: Option<String>,
 }
 
 impl Naming {
-    /// For these names.
-    pub fn new(world: Rc<Lookup>, names: Vec<Reference>, from: Progress) -> Self {
-        Self { world, names, from, splitter: Splitter::new(Parts::Documents), image: None }
+    /// For these names. `labels` instructions were added to the Dockerfile.
+    pub fn new(world: Rc<Lookup>, names: Vec<Reference>, from: Progress, labels: usize) -> Self {
+        // The label among the build's parameters is a step as well.
+        let steps = Steps::new(&world.agent.owner, labels + 1);
+        Self { world, names, from, splitter: Splitter::new(Parts::Documents), steps, image: None }
     }
 }
 
@@ -32,13 +36,20 @@ impl Editor for Naming {
     async fn piece(&mut self, piece: &[u8], out: &mut Vec<u8>) -> Result<(), BodyError> {
         let mut input = piece;
         while let Some(token) = self.splitter.next(&mut input)? {
-            if let Token::Value(document) = token
-                && let Some(image) = image(document, self.from)?
-            {
+            let Token::Value(document) = token else { continue };
+            if let Some(image) = image(document, self.from)? {
                 self.image = Some(image);
             }
+            let mark = out.len();
+            let shown = match self.from {
+                Progress::Build => self.steps.document(document, out)?,
+                Progress::QuietBuild | Progress::Import => scan::pass(document, out),
+            };
+            match shown {
+                Show::Shown => out.extend_from_slice(b"\r\n"),
+                Show::Hidden => out.truncate(mark),
+            }
         }
-        out.extend_from_slice(piece);
         Ok(())
     }
 

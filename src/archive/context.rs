@@ -3,7 +3,7 @@
 
 use super::source::{Source, compression};
 use super::tar::{self, Entry, Kind};
-use super::{Names, Sink};
+use super::{Sink, Written};
 use crate::json::Value;
 use crate::judge::Agent;
 use crate::judge::build::{self, ContextRules, DOCKERFILE};
@@ -11,6 +11,7 @@ use crate::refusal::Refusal;
 use crate::world::World;
 use bytes::Bytes;
 use hyper::body::Body as HttpBody;
+use std::cell::RefCell;
 use std::collections::HashSet;
 
 /// A Dockerfile is held to be judged; no larger than this.
@@ -40,7 +41,7 @@ pub async fn pass<B, W>(
     source: &mut Source<B>,
     judge: &Judge<'_, W>,
     sink: &mut Sink,
-    names: &Names,
+    written: &RefCell<Written>,
 ) -> Result<(), Refusal>
 where
     B: HttpBody<Data = Bytes> + Unpin,
@@ -83,7 +84,7 @@ where
                 held = Some((entry, text));
             } else {
                 seen = true;
-                dockerfile(entry, &text, judge, sink, names).await?;
+                dockerfile(entry, &text, judge, sink, written).await?;
             }
             continue;
         }
@@ -103,7 +104,7 @@ where
     }
     match held {
         Some((entry, text)) if seen => file(entry, text, sink).await?,
-        Some((entry, text)) => dockerfile(entry, &text, judge, sink, names).await?,
+        Some((entry, text)) => dockerfile(entry, &text, judge, sink, written).await?,
         None => {}
     }
     source.drain().await?;
@@ -115,10 +116,11 @@ async fn dockerfile<W: World>(
     text: &[u8],
     judge: &Judge<'_, W>,
     sink: &mut Sink,
-    names: &Names,
+    written: &RefCell<Written>,
 ) -> Result<(), Refusal> {
     let pinned = build::judge_dockerfile(text, judge.rules, judge.credentials, judge.agent, judge.world).await?;
-    names.borrow_mut().extend(pinned.names);
+    let labels = pinned.labels;
+    written.replace(Written { names: pinned.names, labels });
     file(entry, pinned.text.into(), sink).await
 }
 

@@ -104,10 +104,8 @@ pub async fn judge(mut ask: Ask, agent: &Agent, world: &impl World) -> Verdict {
     let from = if ask.query.bool("q") { Progress::QuietBuild } else { Progress::Build };
     let mut permit = Permit::forward(&ask.route, ask.version, "/build".to_owned(), ask.query)
         .with(Payload::Context(rules))
-        .with_auth(RegistryAuth::Config);
-    if !tags.is_empty() {
-        permit.answer = Answer::Named { names: tags, from };
-    }
+        .with_auth(RegistryAuth::Config)
+        .showing(Answer::Named { names: tags, from });
     permit.rewritten = true;
     Ok(permit)
 }
@@ -289,6 +287,8 @@ pub struct Pinned {
     pub text: Vec<u8>,
     /// The IDs that stand in place of names, for the build's output.
     pub names: Vec<(String, String)>,
+    /// How many instructions were added that set the owner's label.
+    pub labels: usize,
 }
 
 /// Judges a Dockerfile, and pins the images that it names: a later stage looks them up minutes from now.
@@ -324,7 +324,7 @@ pub async fn judge_dockerfile(
     } else {
         file.replaced(&builder.pins, &builder.then).map_err(Refusal::malformed)?.into_bytes()
     };
-    Ok(Pinned { text, names: builder.names })
+    Ok(Pinned { text, names: builder.names, labels: builder.then.len() })
 }
 
 /// Where the build of a target ends; what follows is not built.
