@@ -110,6 +110,7 @@ async fn perform(
     };
     if answer == Answer::Hijack {
         let request = upstream(&head, permitted, body)?;
+        let _held = steps::before(&guard.world, &before).await?;
         return hijack(guard, &head, &route, request).await;
     }
     let inspected = inspected(guard, &head, &mut permitted, body, &mut after).await?;
