@@ -79,7 +79,8 @@ pub async fn judge(mut ask: Ask, agent: &Agent, world: &impl World) -> Verdict {
     // The image gets them when it is there.
     query.remove("t");
 
-    if let Some(ulimits) = query.json("ulimits") {
+    // `null` is what the CLI 20.10 sends for none.
+    if let Some(ulimits) = query.json("ulimits").filter(|ulimits| **ulimits != Value::Null) {
         for ulimit in
             ulimits.as_array().ok_or_else(|| Refusal::malformed("the query parameter ulimits is no JSON array"))?
         {
