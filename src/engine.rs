@@ -114,10 +114,27 @@ impl Engine {
         path_and_query: &str,
         body: Option<&Value>,
     ) -> Result<(StatusCode, Value), Refusal> {
+        self.call_with(method, path_and_query, body, None).await
+    }
+
+    /// The same with a header more.
+    ///
+    /// # Errors
+    /// As `call`.
+    pub async fn call_with(
+        &self,
+        method: Method,
+        path_and_query: &str,
+        body: Option<&Value>,
+        header: Option<(&'static str, HeaderValue)>,
+    ) -> Result<(StatusCode, Value), Refusal> {
         let mut request = Request::new(body.map_or(Body::Empty, |value| Body::full(value.to_string())));
         *request.method_mut() = method;
         *request.uri_mut() = path_and_query.parse().map_err(|_| self.failed("is asked for a path that is none"))?;
         introduce(request.headers_mut());
+        if let Some((name, value)) = header {
+            request.headers_mut().insert(name, value);
+        }
         if body.is_some() {
             request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         }

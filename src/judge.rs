@@ -44,6 +44,8 @@ pub struct Ask {
     pub query: Query,
     /// The JSON body, on the routes that have one; an absent body is `None`.
     pub body: Option<Value>,
+    /// The client's `X-Registry-Auth`, on the routes where it matters to the judgement.
+    pub registry_auth: Option<String>,
 }
 
 /// What kind of body a route takes from the client.

@@ -8,7 +8,7 @@ use crate::judge::Agent;
 use crate::owner::{LABEL_PREFIX, OWNER_LABEL, Owner};
 use crate::place::{self, Place};
 use crate::query::{Filters, Param, Query};
-use crate::reference::Reference;
+use crate::reference::{self, Reference};
 use crate::refusal::Refusal;
 use crate::registry;
 use crate::route::percent_encode;
@@ -36,6 +36,7 @@ pub struct Memory {
     containers: RefCell<HashMap<Id, Container>>,
     execs: RefCell<HashMap<String, Id>>,
     brought: RefCell<HashSet<Id>>,
+    pulled: RefCell<HashSet<Id>>,
     gave: RefCell<HashMap<Reference, Id>>,
     /// Taken shared by what could change files below a bind root, and alone by a start whose binds are checked.
     pub binds: std::sync::Arc<tokio::sync::RwLock<()>>,
@@ -88,6 +89,14 @@ impl Memory {
     /// Remembers that the owner brought an image.
     pub fn brought(&self, image: Id) {
         let mut known = self.brought.borrow_mut();
+        if known.len() < REMEMBERED {
+            known.insert(image);
+        }
+    }
+
+    /// Remembers that the owner pulled an image that is here as another's.
+    pub fn pulled(&self, image: Id) {
+        let mut known = self.pulled.borrow_mut();
         if known.len() < REMEMBERED {
             known.insert(image);
         }
@@ -241,6 +250,11 @@ impl World for Lookup {
             labels: labels(config("Labels")),
             tagged: names("RepoTags") + names("RepoDigests") > 0,
             brought: spare || self.memory.brought.borrow().contains(&id),
+            pulled: self.memory.pulled.borrow().contains(&id),
+            digests: strings(found.at(&["RepoDigests"]))
+                .iter()
+                .filter_map(|name| Reference::parse(name).ok())
+                .collect(),
             volumes: config("Volumes")
                 .and_then(Value::as_object)
                 .into_iter()
@@ -291,6 +305,14 @@ impl World for Lookup {
             self.memory.brought(image.id);
         }
         Ok(())
+    }
+
+    async fn registry_digest(&self, name: &Reference, credentials: Option<&str>) -> Result<Option<String>, Refusal> {
+        let path = format!("/distribution/{}/json", encoded(&name.to_string()));
+        let header = credentials.and_then(|auth| Some((registry::AUTH, auth.try_into().ok()?)));
+        let (status, answer) = self.engine.call_with(Method::GET, &path, None, header).await?;
+        let digest = Some(text(&answer, &["Descriptor", "digest"])).filter(|digest| reference::is_digest(digest));
+        Ok(digest.filter(|_| status == StatusCode::OK))
     }
 
     async fn network(&self, reference: &str) -> Result<Option<Network>, Refusal> {

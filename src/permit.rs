@@ -33,6 +33,8 @@ pub enum Action {
     Send(Request),
     /// Do not ask the engine: answer this.
     Answer(StatusCode, Value),
+    /// Do not ask the engine: answer with this progress.
+    Progress(Vec<Value>),
 }
 
 /// A request to the engine, rebuilt from parsed values.
@@ -212,6 +214,11 @@ pub enum Step {
     Brought {
         /// Its reference, where the request names it; else the answer does.
         reference: Option<String>,
+    },
+    /// Remember that this owner pulled an image that was here already, as another's.
+    Pulled {
+        /// The image.
+        image: Id,
     },
     /// Remember that an exec belongs to a container (the answer has the exec's ID).
     Exec {

@@ -12,7 +12,7 @@ use crate::permit::{Action, Answer, Payload, Permit, RegistryAuth, Step};
 use crate::query;
 use crate::refusal::Refusal;
 use crate::registry;
-use crate::route::{self, Containers, Route};
+use crate::route::{self, Containers, Images, Route};
 use crate::server::Guard;
 use crate::steps;
 use crate::tunnel::Tunnel;
@@ -89,7 +89,12 @@ async fn decide(
         BodyKind::Json => document(head, body).await?,
         BodyKind::Stream => None,
     };
-    let ask = Ask { route: target.route.clone(), version: target.version, query, body: document };
+    let registry_auth = match target.route {
+        Route::Images(Images::Create) => credentials(head, registry::AUTH)?.and_then(|value| value.to_str().ok()),
+        _ => None,
+    };
+    let registry_auth = registry_auth.map(str::to_owned);
+    let ask = Ask { route: target.route.clone(), version: target.version, query, body: document, registry_auth };
     let permit = judge::judge(ask, &guard.world.agent, &*guard.world).await?;
     record.permitted(permit.rewritten);
     Ok((target.route, permit))
@@ -106,6 +111,10 @@ async fn perform(
     let Permit { before, action, mut after, answer, rewritten: _ } = permit;
     let mut permitted = match action {
         Action::Answer(status, value) => return Ok(Outcome::Answer(json(status, &value))),
+        Action::Progress(lines) => {
+            steps::after(&guard.world, &after, b"").await?;
+            return Ok(Outcome::Answer(progress(&lines)));
+        }
         Action::Send(request) => request,
     };
     if answer == Answer::Hijack {
@@ -223,8 +232,7 @@ async fn inspected(
     let world = &guard.world;
     match std::mem::replace(&mut permitted.payload, Payload::Empty) {
         Payload::Context(rules) => {
-            let config = head.headers.get("x-registry-config").and_then(|value| value.to_str().ok());
-            let config = config.filter(|config| config.len() <= CREDENTIALS_LIMIT).map(str::to_owned);
+            let config = credentials(head, registry::CONFIG)?.and_then(|value| value.to_str().ok()).map(str::to_owned);
             permitted.payload = Payload::Context(rules.clone());
             let agent = Rc::clone(&world.agent);
             let passed = body.take().map(|body| archive::context(rules, config, agent, Rc::clone(world), body));
@@ -293,24 +301,28 @@ fn upstream(
     if let Some(kind) = kind {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
     }
-    let credentials = match permitted.registry_auth {
-        RegistryAuth::None => None,
-        RegistryAuth::Auth | RegistryAuth::Push => Some(HeaderName::from_static(registry::AUTH)),
-        RegistryAuth::Config => Some(HeaderName::from_static("x-registry-config")),
+    let name = match permitted.registry_auth {
+        RegistryAuth::None => return Ok(request),
+        RegistryAuth::Auth | RegistryAuth::Push => registry::AUTH,
+        RegistryAuth::Config => registry::CONFIG,
     };
-    if permitted.registry_auth == RegistryAuth::Push {
-        headers.insert(registry::AUTH, HeaderValue::from_static(registry::NOBODY));
-    }
-    if let Some(name) = credentials
-        && let Some(value) = head.headers.get(&name).filter(|value| !value.is_empty())
-    {
-        let base64 = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'=' | b'+' | b'/');
-        if value.len() > CREDENTIALS_LIMIT || !value.as_bytes().iter().all(base64) {
-            return Err(Refusal::malformed(format!("the header `{name}` is not base64")));
-        }
+    let nobody = HeaderValue::from_static(registry::NOBODY);
+    let nobody = (permitted.registry_auth == RegistryAuth::Push).then_some(&nobody);
+    if let Some(value) = credentials(head, name)?.or(nobody) {
         headers.insert(name, value.clone());
     }
     Ok(request)
+}
+
+/// The client's credentials for registries.
+fn credentials<'a>(head: &'a Parts, name: &'static str) -> Result<Option<&'a HeaderValue>, Refusal> {
+    let base64 = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'=' | b'+' | b'/');
+    match head.headers.get(name).filter(|value| !value.is_empty()) {
+        Some(value) if value.len() > CREDENTIALS_LIMIT || !value.as_bytes().iter().all(base64) => {
+            Err(Refusal::malformed(format!("the header `{name}` is not base64")))
+        }
+        value => Ok(value),
+    }
 }
 
 /// Asks the engine to leave HTTP on a connection of its own. It always leaves by `101`: whatever else it answers is an
@@ -548,8 +560,13 @@ fn refused(refusal: &Refusal, policy: &str) -> Response<Body> {
         ("errorDetail", Value::from([("message", Value::from(text.as_str()))])),
         ("error", Value::from(text.as_str())),
     ]);
-    let begun = Value::from([("status", Value::from(begun.as_str()))]);
-    json(refusal.status(), &failed).map(|_| Body::full(format!("{begun}\r\n{failed}\r\n")))
+    progress(&[Value::from([("status", Value::from(begun.as_str()))]), failed])
+}
+
+/// A progress of our own.
+fn progress(lines: &[Value]) -> Response<Body> {
+    let body: String = lines.iter().map(|line| format!("{line}\r\n")).collect();
+    json(StatusCode::OK, &Value::Null).map(|_| Body::full(body))
 }
 
 /// The body of an error.

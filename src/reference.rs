@@ -124,6 +124,11 @@ impl Reference {
         format!("{}/{}", self.domain, self.path)
     }
 
+    /// The repository within its registry, such as `library/alpine`.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
     /// The name without tag as people write it, such as `alpine`.
     pub fn familiar_name(&self) -> String {
         if self.domain != DEFAULT_DOMAIN {

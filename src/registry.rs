@@ -6,7 +6,10 @@ use crate::reference::Reference;
 /// The header with the credentials of one registry.
 pub const AUTH: &str = "x-registry-auth";
 
-/// Its value for a client that has none: an empty document.
+/// The header with the credentials of all registries, of a build.
+pub const CONFIG: &str = "x-registry-config";
+
+/// The value of the former for a client that has none: an empty document.
 pub const NOBODY: &str = "e30=";
 
 /// Under which name clients keep the credentials of Docker's own registry.

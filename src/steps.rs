@@ -39,7 +39,12 @@ pub async fn before(world: &Rc<Lookup>, steps: &[Step]) -> Result<Held, Refusal>
             Step::HoldBinds { binds } => held.alone = Some(hold_binds(world, binds).await?),
             Step::Stop { container, query } => stop(world, container, query).await?,
             Step::Leave { container, network } => leave(world, container, network).await?,
-            Step::Join { .. } | Step::Brought { .. } | Step::Exec { .. } | Step::Tag { .. } | Step::Gave { .. } => {}
+            Step::Join { .. }
+            | Step::Brought { .. }
+            | Step::Pulled { .. }
+            | Step::Exec { .. }
+            | Step::Tag { .. }
+            | Step::Gave { .. } => {}
         }
     }
     Ok(held)
@@ -61,6 +66,7 @@ pub async fn after(world: &Rc<Lookup>, steps: &[Step], answer: &[u8]) -> Result<
             Step::Exec { container } => world.memory.exec(&id()?, container.clone()),
             Step::Brought { reference } => brought(world, reference, answer).await,
             Step::Tag { name } => tag(world, &id()?, name).await?,
+            Step::Pulled { image } => world.memory.pulled(image.clone()),
             Step::Gave { name, image } => world.memory.gave(name.clone(), image.clone()),
             Step::CreateVolume { .. }
             | Step::MakeDirectory { .. }

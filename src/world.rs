@@ -50,6 +50,10 @@ pub struct Image {
     /// Did this owner bring it (pull, load, import) and nobody else since, or give it the name by which it was asked
     /// for? (remembered, see promise 6)
     pub brought: bool,
+    /// Did this owner pull it when it was here already, as another's? Then it may use it, and no more. (remembered)
+    pub pulled: bool,
+    /// What it is in registries, by digest.
+    pub digests: Vec<Reference>,
     /// The paths that it declares as volumes.
     pub volumes: Vec<String>,
     /// Its `ONBUILD` triggers.
@@ -107,6 +111,9 @@ pub trait World {
         platform: Option<&str>,
         credentials: Option<&str>,
     ) -> Result<(), Refusal>;
+    /// The digest that a registry has under a name, for a client with this `X-Registry-Auth`; nothing where it does not
+    /// say.
+    async fn registry_digest(&self, name: &Reference, credentials: Option<&str>) -> Result<Option<String>, Refusal>;
     /// A network by ID, name or unique ID prefix.
     async fn network(&self, reference: &str) -> Result<Option<Network>, Refusal>;
     /// A volume by name.
@@ -148,9 +155,14 @@ impl Image {
             (false, false) => Standing::Foreign,
         };
         match owned(&self.labels, me, unowned) {
-            Standing::Foreign if self.brought => Standing::Shared,
+            Standing::Foreign if self.brought || self.pulled => Standing::Shared,
             standing => standing,
         }
+    }
+
+    /// Is it here as another owner's, so that its names are not to be moved, whoever may use it?
+    pub fn anothers(&self, me: &Owner) -> bool {
+        !self.brought && owned(&self.labels, me, Standing::Shared) == Standing::Foreign
     }
 
     /// Does it carry an owner's label?

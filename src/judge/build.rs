@@ -1,6 +1,6 @@
 //! Builds: the classic builder. The query is judged here, the Dockerfile when it passes in the context.
 
-use super::images::{CONTAINERD, granted, may_pull, may_take, named};
+use super::images::{CONTAINERD, granted, may_pull, may_take, named, same_in_registry};
 use super::labels;
 use super::system::BUILDKIT;
 use super::{Agent, Ask};
@@ -12,6 +12,7 @@ use crate::policy::ImageOperation as Operation;
 use crate::query::{Param, Query};
 use crate::reference::{self, Parsed, Reference};
 use crate::refusal::Refusal;
+use crate::registry;
 use crate::schema::{self, Field, Shape, Treat, field};
 use crate::world::{Image, World};
 use std::collections::BTreeMap;
@@ -565,13 +566,21 @@ impl<W: World> Builder<'_, W> {
     /// An image that the build may use: own, shared, or pulled for it.
     async fn image(&self, name: &str, platform: Option<&str>) -> Result<Image, Refusal> {
         let parsed = reference::parse_any(name).map_err(|what| Refusal::malformed(format!("`{name}`: {what}")))?;
-        let here = self.usable(name).await?;
+        let here = match (self.world.image(name).await?, &parsed) {
+            // A pull would take the name from the other, if it brought something else.
+            (Some(image), _) if image.pulled && !self.rules.pull && fits(platform, &image) => Some(image),
+            (Some(image), Parsed::Name(reference)) if image.anothers(&self.agent.owner) => {
+                return match self.is_same(reference, &image, platform).await? {
+                    true => Ok(image),
+                    false => Err(denied(reference)),
+                };
+            }
+            _ => self.usable(name).await?,
+        };
         let reference = match (parsed, here) {
             (Parsed::Id(id), None) => return Err(Refusal::absent(format!("No such image: {id}"))),
             (Parsed::Id(_), Some(image)) => return Ok(image),
-            (Parsed::Name(_), Some(image))
-                if !self.rules.pull && platform.is_none_or(|wanted| same_platform(wanted, &image.platform)) =>
-            {
+            (Parsed::Name(_), Some(image)) if !self.rules.pull && fits(platform, &image) => {
                 return Ok(image);
             }
             (Parsed::Name(reference), _) => reference.or_latest(),
@@ -580,6 +589,17 @@ impl<W: World> Builder<'_, W> {
         may_pull(&reference, self.agent)?;
         self.world.pull(&reference, platform, self.credentials).await?;
         self.usable(&reference.to_string()).await?.ok_or_else(|| denied(&reference))
+    }
+
+    /// Is an image of another's what this owner would pull under the name?
+    async fn is_same(&self, name: &Reference, image: &Image, platform: Option<&str>) -> Result<bool, Refusal> {
+        let name = name.clone().or_latest();
+        let granted = self.agent.policy.image.grants(Operation::Pull) && may_pull(&name, self.agent).is_ok();
+        if !granted || !fits(platform, image) {
+            return Ok(false);
+        }
+        let credentials = self.credentials.and_then(|config| registry::auth(config, &name));
+        same_in_registry(&name, image, credentials.as_deref(), self.world).await.map(|digest| digest.is_some())
     }
 
     async fn usable(&self, name: &str) -> Result<Option<Image>, Refusal> {
@@ -601,7 +621,11 @@ fn denied(reference: &Reference) -> Refusal {
     ))
 }
 
-/// Does the image have the platform that is wanted?
+/// Does an image have the platform that is wanted, if one is?
+pub fn fits(platform: Option<&str>, image: &Image) -> bool {
+    platform.is_none_or(|wanted| same_platform(wanted, &image.platform))
+}
+
 fn same_platform(wanted: &str, has: &str) -> bool {
     let plain = |text: &str| text.to_ascii_lowercase().replace("x86_64", "amd64").replace("aarch64", "arm64");
     let (wanted, has) = (plain(wanted), plain(has));
@@ -698,11 +722,11 @@ mod tests {
         let route = Route::Images(route::Images::Build);
         let verdict = wait(async {
             let query = query::parse(&route, Some(raw))?;
-            judge(Ask { route, version: None, query, body: None }, &agent, world).await
+            judge(Ask { route, version: None, query, body: None, registry_auth: None }, &agent, world).await
         });
         match verdict.map_err(|refusal| refusal.message("test"))?.action {
             Action::Send(request) => Ok(request.query.encode()),
-            Action::Answer(..) => panic!("{raw}"),
+            Action::Answer(..) | Action::Progress(_) => panic!("{raw}"),
         }
     }
 
@@ -821,6 +845,12 @@ mod tests {
     #[test]
     fn steps_on_what_another_built_are_ones_own() {
         let mut world = world();
+        assert!(dockerfile("FROM their/app:1", &world, POLICY, &[], None).is_err());
+        let registry = BTreeMap::from([("their/app:1".to_owned(), id('1').to_string())]);
+        world.images.get_mut("their/app:1").unwrap().digests =
+            vec![Reference::parse("their/app").unwrap().with_digest(id('1').as_str())];
+        let served = Fake { served: registry, images: world.images.clone(), ..Fake::default() };
+        assert!(dockerfile("FROM their/app:1", &served, POLICY, &[], None).is_ok());
         world.images.get_mut("their/app:1").unwrap().brought = true;
         let text = dockerfile("FROM their/app:1 AS \\\n b\nRUN x\n", &world, POLICY, &[], None).unwrap();
         let label = "LABEL com.buildkite.sockguard.owner=me";

@@ -6,7 +6,7 @@ use super::{Agent, Ask, build};
 use crate::dockerfile::{self, Variables};
 use crate::json::{Object, Value};
 use crate::owner::{OWNER_LABEL, Standing};
-use crate::permit::{Answer, Payload, Permit, Progress, RegistryAuth, Step, Verdict, View};
+use crate::permit::{Action, Answer, Payload, Permit, Progress, RegistryAuth, Step, Verdict, View};
 use crate::policy::{self, ImageOperation as Operation, SystemOperation};
 use crate::query::{Param, Query};
 use crate::reference::{self, Parsed, Reference};
@@ -319,7 +319,12 @@ async fn pull(mut ask: Ask, agent: &Agent, world: &impl World) -> Verdict {
     }
     may_pull(&name, agent)?;
     let here = match world.image(&name.to_string()).await? {
-        Some(image) if image.standing(&agent.owner) == Standing::Foreign => {
+        Some(image) if image.anothers(&agent.owner) => {
+            let fits = build::fits(ask.query.text("platform"), &image);
+            let credentials = ask.registry_auth.as_deref();
+            if fits && let Some(digest) = same_in_registry(&name, &image, credentials, world).await? {
+                return Ok(pulled_already(&name, &digest, image));
+            }
             return Err(Refusal::never("pulling", &Value::from(name.to_string()), "the tag is in use"));
         }
         here => here,
@@ -332,6 +337,39 @@ async fn pull(mut ask: Ask, agent: &Agent, world: &impl World) -> Verdict {
         permit.after.push(Step::Brought { reference: Some(name.to_string()) });
     }
     Ok(permit)
+}
+
+/// The digest by which an image that is here is what its registry has under a name, if it is: then a pull for a client
+/// with these credentials would change nothing.
+///
+/// # Errors
+/// When the engine cannot be asked.
+pub async fn same_in_registry(
+    name: &Reference,
+    image: &Image,
+    credentials: Option<&str>,
+    world: &impl World,
+) -> Result<Option<String>, Refusal> {
+    let digest = world.registry_digest(name, credentials).await?;
+    Ok(digest.filter(|digest| image.digests.contains(&name.clone().with_digest(digest))))
+}
+
+/// What the engine says of a pull that changes nothing. It is not asked: what the registry has under the name could be
+/// another image by then.
+fn pulled_already(name: &Reference, digest: &str, image: Image) -> Permit {
+    let version = name
+        .digest()
+        .map_or_else(|| name.tag().unwrap_or("latest").to_owned(), |digest| format!("{}@{digest}", name.full_name()));
+    let status = |text: String| Value::from([("status", Value::from(text))]);
+    let begin = [("status", Value::from(format!("Pulling from {}", name.path()))), ("id", Value::from(version))];
+    let mut permit = Permit::made(StatusCode::OK, Value::Null);
+    permit.action = Action::Progress(vec![
+        Value::from(begin),
+        status(format!("Digest: {digest}")),
+        status(format!("Status: Image is up to date for {name}")),
+    ]);
+    permit.after.push(Step::Pulled { image: image.id });
+    permit
 }
 
 /// May this name be pulled?
@@ -421,7 +459,8 @@ async fn delete(name: &Name, ask: Ask, agent: &Agent, world: &impl World) -> Ver
     let by_id = is_id_of(name.as_str(), &image);
     // One that was pulled and is another's elsewhere loses the name, not what else it is known by.
     if image.standing(&agent.owner) == Standing::Shared && (!image.brought || (image.labelled() && by_id)) {
-        return Err(Refusal::never("removing", &Value::from(name.as_str()), "images that nobody owns are read-only"));
+        let why = if image.labelled() { "it is in use" } else { "images that nobody owns are read-only" };
+        return Err(Refusal::never("removing", &Value::from(name.as_str()), why));
     }
     let path = if by_id { image.id.as_str().to_owned() } else { encoded(name.as_str()) };
     Ok(forward(ask, &format!("/images/{path}")))
@@ -563,7 +602,6 @@ pub fn check_loaded_labels(object: &Object, agent: &Agent) -> Result<(), Refusal
 mod tests {
     use super::super::testing::{Fake, agent};
     use super::*;
-    use crate::permit::Action;
     use crate::query;
     use crate::route::{self, Route};
 
@@ -593,7 +631,13 @@ mod tests {
             let query = query::parse(&target.route, raw)?;
             let Route::Images(route) = target.route.clone() else { panic!("{line}") };
             let body = body.map(|body| crate::json::parse(body.as_bytes()).unwrap());
-            judge(route, Ask { route: target.route, version: None, query, body }, &agent, world).await
+            judge(
+                route,
+                Ask { route: target.route, version: None, query, body, registry_auth: Some("e30=".to_owned()) },
+                &agent,
+                world,
+            )
+            .await
         });
         match verdict.map_err(|refusal| refusal.message("test"))?.action {
             Action::Send(request) => {
@@ -606,6 +650,7 @@ mod tests {
                 Ok(format!("{} {}{mark}{query}{body}", request.method, request.path))
             }
             Action::Answer(status, value) => Ok(format!("{status} {value}")),
+            Action::Progress(lines) => Ok(lines.iter().map(|line| format!("{line}\n")).collect()),
         }
     }
 
@@ -799,6 +844,33 @@ mod tests {
         world.images.get_mut("alpine:latest").unwrap().brought = true;
         assert!(ask("DELETE /images/alpine", None, &world, POLICY).is_ok());
         assert!(ask("POST /images/mine:1/tag?repo=alpine", None, &world, POLICY).is_ok());
+    }
+
+    #[test]
+    fn what_the_registry_has_too_may_be_pulled_and_stays_the_others() {
+        let digest = |digit: char| full(digit);
+        let mut world = world();
+        let line = "POST /images/create?fromImage=their/app:1";
+        world.images.get_mut("their/app:1").unwrap().digests =
+            vec![Reference::parse("their/app").unwrap().with_digest(&digest('1'))];
+        let said = [
+            r#"{"status":"Pulling from their/app","id":"1"}"#.to_owned(),
+            format!(r#"{{"status":"Digest: {}"}}"#, digest('1')),
+            r#"{"status":"Status: Image is up to date for their/app:1"}"#.to_owned(),
+        ];
+        assert!(ask(line, None, &world, POLICY).is_err(), "the registry does not say");
+        world.served.insert("their/app:1".to_owned(), digest('2'));
+        assert!(ask(line, None, &world, POLICY).is_err(), "another image");
+        world.served.insert("their/app:1".to_owned(), digest('1'));
+        assert_eq!(ask(line, None, &world, POLICY), Ok(said.map(|line| line + "\n").concat()));
+        assert!(ask(&format!("{line}&platform=linux/arm64"), None, &world, POLICY).is_err());
+        // Once pulled.
+        world.images.get_mut("their/app:1").unwrap().pulled = true;
+        assert!(ask("GET /images/their/app:1/json", None, &world, POLICY).is_ok());
+        assert!(ask("DELETE /images/their/app:1", None, &world, POLICY).is_err());
+        assert!(ask("POST /images/mine:1/tag?repo=their/app&tag=1", None, &world, POLICY).is_err());
+        world.served.insert("their/app:1".to_owned(), digest('2'));
+        assert!(ask(line, None, &world, POLICY).is_err(), "it would move the name");
     }
 
     #[test]

@@ -17,6 +17,8 @@ pub struct Fake {
     pub images: BTreeMap<String, Image>,
     /// Images that a registry has, under their names.
     pub registry: BTreeMap<String, Image>,
+    /// The digests that registries have, under names with tag or digest.
+    pub served: BTreeMap<String, String>,
     /// Images that were pulled.
     pub pulled: RefCell<BTreeMap<String, Image>>,
     /// Containers by name.
@@ -57,6 +59,8 @@ impl Fake {
             labels: labels(owner),
             tagged: true,
             brought: false,
+            pulled: false,
+            digests: Vec::new(),
             volumes: Vec::new(),
             on_build: Vec::new(),
             env: Vec::new(),
@@ -115,6 +119,10 @@ impl World for Fake {
             }
             None => Err(Refusal::absent(format!("pull access denied for {}", reference.familiar_name()))),
         }
+    }
+
+    async fn registry_digest(&self, name: &Reference, _credentials: Option<&str>) -> Result<Option<String>, Refusal> {
+        Ok(self.served.get(&name.to_string()).cloned())
     }
 
     async fn network(&self, reference: &str) -> Result<Option<Network>, Refusal> {

@@ -216,6 +216,50 @@ def test_a_foreign_image_cannot_be_built_from_by_build_argument(bob, world):
     assert answer.status != 200 or "Successfully built" not in answer.text, answer.text
 
 
+def test_one_job_pushes_an_image_and_anothers_pulls_it(make_guard, engine):
+    """The image is here as Alice's already. Bob's pull changes nothing, so it goes, and he may use what he could pull."""
+    alice, bob, carol = (make_guard(owner=unique(name)) for name in ("alice", "bob", "carol"))
+    name = f"{engine.registry}/team/{unique('app')}"
+    build = "FROM busybox\nRUN echo of alice > /made\nCMD cat /made\n"
+    for command, data in ((["build", "-t", f"{name}:sha", "-"], build), (["push", f"{name}:sha"], None)):
+        rc, _, err = docker(alice.socket, *command, input=data)
+        assert rc == 0, err
+
+    def alices():
+        image = raw(engine.socket, "GET", f"/images/{name}:sha/json").json()
+        return image["Id"], image["RepoTags"]
+    before = alices()
+    assert raw(bob.socket, "GET", f"/images/{name}:sha/json").status == 404
+    rc, out, err = docker(bob.socket, "pull", f"{name}:sha")
+    assert rc == 0 and f"Status: Image is up to date for {name}:sha" in out, out + err
+    digest = out.split("Digest: ")[1].split()[0]
+    assert docker(bob.socket, "run", "--rm", f"{name}:sha")[:2] == (0, "of alice\n")
+    assert raw(carol.socket, "GET", f"/images/{name}:sha/json").status == 404
+    # A run pulls by itself what is not there, a build too, and a digest says the same.
+    assert docker(carol.socket, "run", "--rm", f"{name}:sha")[:2] == (0, "of alice\n")
+    dave = make_guard(owner=unique("dave"))
+    rc, out, err = docker(dave.socket, "build", "-t", "dave/own", "-", input=f"FROM {name}:sha\nRUN cat /made\n")
+    assert rc == 0 and "of alice" in out, out + err
+    assert raw(dave.socket, "GET", "/images/dave/own/json").status == 200
+    assert docker(dave.socket, "pull", f"{name}@{digest}")[0] == 0
+    # What it may not: take the name away, or give it to another image.
+    for guard in (bob, carol, dave):
+        for call in (("DELETE", f"/images/{name}:sha"), ("DELETE", f"/images/{name}:sha?force=1"), ("POST", f"/images/busybox/tag?repo={name}&tag=sha")):
+            assert raw(guard.socket, *call).status == 403, call
+    assert alices() == before
+    # When the registry has another image under the name, a pull would move it.
+    for command in (["tag", "busybox", f"{name}:new"], ["push", f"{name}:new"]):
+        assert docker(bob.socket, *command)[0] == 0
+    with_new = raw(engine.socket, "POST", f"/images/busybox/tag?repo={name}&tag=sha")
+    assert with_new.status == 201
+    assert raw(engine.socket, "POST", f"/images/{name}/push?tag=sha", headers={"X-Registry-Auth": "e30="}).status == 200
+    assert raw(engine.socket, "POST", f"/images/{before[0]}/tag?repo={name}&tag=sha").status == 201
+    for guard in (bob, make_guard(owner=unique("eve"))):
+        rc, _, err = docker(guard.socket, "pull", f"{name}:sha")
+        assert rc == 1 and "the tag is in use" in err, err
+    assert alices()[0] == before[0]
+
+
 @pytest.mark.parametrize("what", ["tag", "commit", "build", "import", "load", "pull"])
 def test_a_foreign_tag_cannot_be_taken(bob, world, what):
     repo = world.tag.removesuffix(":1")

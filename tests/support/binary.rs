@@ -89,7 +89,11 @@ impl Guard {
                 out.forward.extend(client_read(&mut state.reads, &case.expected()));
             }
         });
-        let document = json::parse(&answer.body).ok();
+        let lines = || {
+            let lines = answer.body.trim_ascii_end().split(|b| *b == b'\n').map(json::parse);
+            lines.collect::<Result<Vec<_>, _>>().ok().map(json::Value::Array)
+        };
+        let document = json::parse(&answer.body).ok().or_else(lines);
         // A failure that is told at the end of a progress, or the usual shape.
         let last = answer.body.trim_ascii_end().rsplit(|b| *b == b'\n').next().and_then(|line| json::parse(line).ok());
         let failed = last.as_ref().and_then(|line| line.at(&["error"])?.as_str());

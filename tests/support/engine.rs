@@ -150,10 +150,11 @@ impl State {
         }
         let plain = sockguard::route::percent_decode(plain, false).unwrap();
         let query = sockguard::route::percent_decode(query, true).unwrap();
-        self.answer(&method, &plain, &query, &document)
+        let authorized = request.header("X-Registry-Auth").is_some();
+        self.answer(&method, &plain, &query, &document, authorized)
     }
 
-    fn answer(&mut self, method: &str, path: &str, query: &str, body: &Value) -> Reply {
+    fn answer(&mut self, method: &str, path: &str, query: &str, body: &Value, authorized: bool) -> Reply {
         let segments: Vec<&str> = path.trim_start_matches('/').split('/').collect();
         match (method, segments.as_slice()) {
             ("GET" | "HEAD", ["_ping"]) => reply(200, "OK"),
@@ -233,6 +234,13 @@ impl State {
                 found
                     .map_or_else(|| absent(format!("No such image: {reference}")), |image| reply(200, inspected(image)))
             }
+            ("GET", ["distribution", name @ .., "json"]) => match self.facts.served(&name.join("/")) {
+                Some(digest) if authorized => {
+                    reply(200, object(vec![("Descriptor", object(vec![("digest", digest.into())]))]))
+                }
+                Some(_) => reply(404, object(vec![("message", "manifest unknown".into())])),
+                None => reply(200, Value::Object(Object::new())),
+            },
             ("GET", ["images", .., "history"] | ["images", "search"]) => reply(200, Value::Array(Vec::new())),
             ("DELETE", ["images", ..]) => reply(200, Value::Array(Vec::new())),
             ("POST", ["commit"]) => {
@@ -317,6 +325,8 @@ impl State {
             volumes: Vec::new(),
             on_build: Vec::new(),
             brought: false,
+            digest: None,
+            served: None,
         });
         format!("sha256:{bare}")
     }
@@ -357,7 +367,7 @@ fn inspected(image: &Image) -> Value {
     object(vec![
         ("Id", image.id.as_str().into()),
         ("RepoTags", texts(&image.names)),
-        ("RepoDigests", texts([])),
+        ("RepoDigests", texts(&image.digests().collect::<Vec<_>>())),
         ("Config", config),
     ])
 }

@@ -62,6 +62,10 @@ pub struct Image {
     pub on_build: Vec<String>,
     /// Did the owner bring it?
     pub brought: bool,
+    /// Its digest in the registries of its names.
+    pub digest: Option<String>,
+    /// The digest that the registries have under its names by now, for clients with credentials.
+    pub served: Option<String>,
 }
 
 /// A network.
@@ -158,6 +162,8 @@ fn image(reference: String, value: Value) -> Result<Image, String> {
         volumes: fields.texts("volumes")?,
         on_build: fields.texts("on_build")?,
         brought: fields.truth("brought", false)?,
+        digest: fields.text("digest")?,
+        served: fields.text("served")?,
         names,
         reference,
         id,
@@ -172,6 +178,17 @@ pub fn full_name(reference: &str) -> String {
     let short = short.strip_prefix("library/").unwrap_or(short);
     let last = short.rsplit('/').next().unwrap_or_default();
     if last.contains([':', '@']) { short.to_owned() } else { format!("{short}:latest") }
+}
+
+impl Image {
+    /// Its names by digest.
+    pub fn digests(&self) -> impl Iterator<Item = String> {
+        let repository =
+            |name: &String| name.rsplit_once(':').map_or(name.clone(), |(repository, _)| repository.into());
+        self.digest
+            .iter()
+            .flat_map(move |digest| self.names.iter().map(move |name| format!("{}@{digest}", repository(name))))
+    }
 }
 
 impl Facts {
@@ -281,7 +298,10 @@ impl Facts {
         let bare = reference.strip_prefix("sha256:").unwrap_or(reference);
         let name = full_name(reference);
         let by_id = |image: &&Image| bare.len() >= 6 && image.id.trim_start_matches("sha256:").starts_with(bare);
-        self.images.iter().find(|image| image.names.contains(&name)).or_else(|| self.images.iter().find(by_id))
+        self.images
+            .iter()
+            .find(|i| i.names.contains(&name) || i.digests().any(|digest| digest == name))
+            .or_else(|| self.images.iter().find(by_id))
     }
 
     /// What a registry has under a name.
@@ -289,6 +309,13 @@ impl Facts {
         let separator = if tag.contains(':') { '@' } else { ':' };
         let name = full_name(&format!("{name}{separator}{tag}"));
         self.registry.iter().find(|image| image.names.contains(&name)).cloned()
+    }
+
+    /// The digest that a registry has under a name.
+    pub fn served(&self, name: &str) -> Option<String> {
+        let name = full_name(name);
+        let of_name = |image: &&Image| image.names.contains(&name) || image.digests().any(|digest| digest == name);
+        self.images.iter().find(of_name)?.served.clone()
     }
 
     /// The network that the engine finds under a reference.

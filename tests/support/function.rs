@@ -30,8 +30,10 @@ pub fn run(case: &Case, agent: &Agent) -> Result<Outcome, String> {
         let permit =
             now(decide(earlier, agent, &world)).map_err(|refusal| format!("earlier: {}", refusal.message("")))?;
         for step in permit.after {
-            if let Step::Brought { reference: Some(reference) } = step {
-                world.brought(&reference);
+            match step {
+                Step::Brought { reference: Some(reference) } => world.brought(&reference),
+                Step::Pulled { image } => world.known.borrow_mut().push(image),
+                _ => {}
             }
         }
     }
@@ -81,7 +83,11 @@ pub fn judge(method: &Method, target: &str, agent: &Agent, facts: &Facts) -> Res
     let (path, raw) = target.split_once('?').map_or((target, None), |(path, raw)| (path, Some(raw)));
     let target = route::parse(method, path)?;
     let query = query::parse(&target.route, raw)?;
-    now(judge::judge(Ask { route: target.route, version: target.version, query, body: None }, agent, &world))
+    now(judge::judge(
+        Ask { route: target.route, version: target.version, query, body: None, registry_auth: None },
+        agent,
+        &world,
+    ))
 }
 
 /// The result of a future that waits for nothing.
@@ -109,7 +115,9 @@ async fn decide(request: &Request, agent: &Agent, world: &CaseWorld<'_>) -> Resu
             })?),
             BodyKind::Stream => None,
         };
-    judge::judge(Ask { route: target.route, version: target.version, query, body }, agent, world).await
+    let credentials = request.headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("X-Registry-Auth"));
+    let registry_auth = credentials.map(|(_, value)| value.clone());
+    judge::judge(Ask { route: target.route, version: target.version, query, body, registry_auth }, agent, world).await
 }
 
 /// What the engine would receive.
@@ -163,11 +171,17 @@ fn rendered(case: &Case, permit: Permit, agent: &Agent, world: &CaseWorld<'_>) -
                 let body = Value::from([("Container", Value::from(container)), ("Force", Value::Bool(true))]);
                 out.forward.push(own("POST", &format!("/networks/{network}/disconnect"), "", Body::Json(body)));
             }
-            Step::Join { .. } | Step::Brought { .. } | Step::Gave { .. } | Step::Exec { .. } | Step::Tag { .. } => {}
+            Step::Join { .. }
+            | Step::Brought { .. }
+            | Step::Gave { .. }
+            | Step::Pulled { .. }
+            | Step::Exec { .. }
+            | Step::Tag { .. } => {}
         }
     }
     match permit.action {
         Action::Answer(status, body) => out.answer = Some((status.as_u16(), body)),
+        Action::Progress(lines) => out.answer = Some((200, Value::Array(lines))),
         Action::Send(request) => {
             let version = request.version.map(|version| format!("/{version}")).unwrap_or_default();
             let body = match request.payload {
@@ -218,7 +232,7 @@ fn rendered(case: &Case, permit: Permit, agent: &Agent, world: &CaseWorld<'_>) -
                 out.forward.push(own("POST", "/networks/{new}/connect", "", Body::Json(body)));
             }
             Step::Tag { name } => out.forward.push(named(&name)),
-            Step::Brought { .. } | Step::Gave { .. } | Step::Exec { .. } => {}
+            Step::Brought { .. } | Step::Gave { .. } | Step::Pulled { .. } | Step::Exec { .. } => {}
             Step::CreateVolume { .. }
             | Step::MakeDirectory { .. }
             | Step::ShareBinds
@@ -275,13 +289,15 @@ struct CaseWorld<'a> {
     owner: &'a Owner,
     /// What was pulled since.
     pulled: RefCell<Vec<facts::Image>>,
+    /// What is another's and was pulled all the same.
+    known: RefCell<Vec<Id>>,
     /// What the engine was asked to do meanwhile.
     calls: RefCell<Vec<Forward>>,
 }
 
 impl<'a> CaseWorld<'a> {
     fn new(facts: &'a Facts, host: &'a BTreeMap<String, PathIs>, owner: &'a Owner) -> Self {
-        Self { facts, host, owner, pulled: RefCell::default(), calls: RefCell::default() }
+        Self { facts, host, owner, pulled: RefCell::default(), known: RefCell::default(), calls: RefCell::default() }
     }
 
     /// The owner has brought an image from a registry.
@@ -305,10 +321,12 @@ impl World for CaseWorld<'_> {
         Ok(found.map(|image| Image {
             id: Id::new(&image.id),
             tagged: !image.names.is_empty(),
-            labels: image.labels,
+            labels: image.labels.clone(),
             brought: image.brought,
-            volumes: image.volumes,
-            on_build: image.on_build,
+            pulled: self.known.borrow().iter().any(|id| id.as_str() == image.id),
+            digests: image.digests().filter_map(|digest| Reference::parse(&digest).ok()).collect(),
+            volumes: image.volumes.clone(),
+            on_build: image.on_build.clone(),
             env: Vec::new(),
             platform: "linux/amd64".to_owned(),
         }))
@@ -327,6 +345,10 @@ impl World for CaseWorld<'_> {
             None => return Err(Refusal::absent("manifest unknown")),
         }
         Ok(())
+    }
+
+    async fn registry_digest(&self, name: &Reference, credentials: Option<&str>) -> Result<Option<String>, Refusal> {
+        Ok(credentials.and_then(|_| self.facts.served(&name.to_string())))
     }
 
     async fn network(&self, reference: &str) -> Result<Option<Network>, Refusal> {

@@ -104,6 +104,7 @@ fn decision(method: &str, path: &str, agent: &Agent, facts: &Facts) -> (&'static
         Ok(permit) => match permit.action {
             Action::Send(_) => ("granted", String::new()),
             Action::Answer(status, _) => ("made", status.to_string()),
+            Action::Progress(_) => ("made", "200".to_owned()),
         },
         Err(refusal) => {
             let word = match refusal {
