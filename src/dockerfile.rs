@@ -242,10 +242,12 @@ impl Dockerfile {
                 let meant = with.get(&at).unwrap_or(old);
                 (&new.keyword, &new.flags, &new.args) == (&meant.keyword, &meant.flags, &meant.args)
             });
-        for line in with.keys().filter_map(|at| Some((self.instructions.get(*at)?.first, then.get(at)?))) {
-            if let Some(slot) = lines.get_mut(line.0) {
+        for (at, line) in then {
+            // What was replaced stands on its first line, with empty ones behind it.
+            let place = self.instructions.get(*at).map(|old| if with.contains_key(at) { old.first } else { old.last });
+            if let Some(slot) = place.and_then(|place| lines.get_mut(place)) {
                 slot.push('\n');
-                slot.push_str(line.1);
+                slot.push_str(line);
             }
         }
         let text = lines.join("\n") + "\n";

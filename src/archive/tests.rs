@@ -112,7 +112,7 @@ fn a_context_passes_with_its_images_pinned() {
     let expected = [
         ("src", ""),
         ("src/a", "data"),
-        ("Dockerfile", &format!("FROM {}\nCOPY . /\n", id('a'))),
+        ("Dockerfile", &format!("FROM {}\nLABEL com.buildkite.sockguard.owner=me\nCOPY . /\n", id('a'))),
         ("link", ""),
         (&long, "long"),
     ]
@@ -131,7 +131,7 @@ fn a_context_passes_with_its_images_pinned() {
 #[test]
 fn the_engine_looks_for_the_lower_case_name_too() {
     let lower = file("dockerfile", "FROM alpine");
-    let pinned = format!("FROM {}\n", id('a'));
+    let pinned = format!("FROM {}\nLABEL com.buildkite.sockguard.owner=me\n", id('a'));
     assert_eq!(listed(context_of(DOCKERFILE, archive(std::slice::from_ref(&lower))).unwrap())[0].1, pinned);
     let both = [lower.clone(), file("Dockerfile", "FROM scratch")];
     let passed = listed(context_of(DOCKERFILE, archive(&both)).unwrap());

@@ -321,7 +321,7 @@ pub async fn judge_dockerfile(
     for (at, instruction) in file.instructions.iter().enumerate().take(end) {
         builder.instruction(Some(at), instruction).await?;
     }
-    let text = if builder.pins.is_empty() {
+    let text = if builder.pins.is_empty() && builder.then.is_empty() {
         text.to_vec()
     } else {
         file.replaced(&builder.pins, &builder.then).map_err(Refusal::malformed)?.into_bytes()
@@ -463,12 +463,8 @@ impl<W: World> Builder<'_, W> {
             let rest = instruction.args.strip_prefix(base).unwrap_or_default();
             let pinned = format!("{}{rest}", image.id);
             self.pin(at, instruction, instruction.flags.clone(), pinned, (image.id.as_str(), base))?;
-            if let Some(at) = at
-                && image.labelled()
-                && image.standing(&self.agent.owner) != Standing::Own
-            {
-                // The label that it brings along would make the steps on it another's.
-                self.then.insert(at, format!("LABEL {OWNER_LABEL}={}", self.agent.owner));
+            if image.standing(&self.agent.owner) != Standing::Own {
+                self.own(at);
             }
             stage.env = image
                 .env
@@ -477,6 +473,8 @@ impl<W: World> Builder<'_, W> {
                 .map(|(k, v)| (k.to_owned(), v.to_owned()))
                 .collect();
             triggers = image.on_build;
+        } else {
+            self.own(at);
         }
         self.stages.push(stage);
         for trigger in triggers {
@@ -490,6 +488,15 @@ impl<W: World> Builder<'_, W> {
             Box::pin(self.instruction(None, &instruction)).await?;
         }
         Ok(())
+    }
+
+    /// Has every step on a base image carry the owner's label, not only the last one of the build: so the images of
+    /// earlier stages and of failed builds are the owner's to see, to re-use and to prune, and no label that a base image
+    /// brings along makes the steps on it another's.
+    fn own(&mut self, at: Option<usize>) {
+        if let Some(at) = at {
+            self.then.insert(at, format!("LABEL {OWNER_LABEL}={}", self.agent.owner));
+        }
     }
 
     /// An earlier stage by its name.
@@ -825,18 +832,19 @@ mod tests {
     #[test]
     fn images_are_pinned_where_they_are_named() {
         let (a, c, e) = (id('a'), id('c'), id('e'));
+        let own = "LABEL com.buildkite.sockguard.owner=me";
         for (text, args, pinned) in [
-            ("FROM alpine\nRUN x\n", &[][..], format!("FROM {a}\nRUN x\n")),
-            ("FROM scratch\nCOPY . /\n", &[], "FROM scratch\nCOPY . /\n".to_owned()),
+            ("FROM alpine\nRUN x\n", &[][..], format!("FROM {a}\n{own}\nRUN x\n")),
+            ("FROM scratch\nCOPY . /\n", &[], format!("FROM scratch\n{own}\nCOPY . /\n")),
             (
                 "FROM alpine AS b\nFROM B\nCOPY --from=b /x /\nCOPY --from=0 /y /\nCOPY --from=mine:1 /z /\n",
                 &[],
-                format!("FROM {a} AS b\nFROM B\nCOPY --from=b /x /\nCOPY --from=0 /y /\nCOPY --from={c} /z /\n"),
+                format!("FROM {a} AS b\n{own}\nFROM B\nCOPY --from=b /x /\nCOPY --from=0 /y /\nCOPY --from={c} /z /\n"),
             ),
             ("ARG I=their/app\nFROM ${I:-x}:1\n", &[("I", "mine")], format!("ARG I=their/app\nFROM {c}\n")),
             ("ARG V=1\nARG I=mine:$V\nFROM $I as x\n", &[], format!("ARG V=1\nARG I=mine:$V\nFROM {c} as x\n")),
-            ("FROM busybox:1\n", &[], format!("FROM {e}\n")),
-            ("FROM \\\n  alpine\nRUN x", &[], format!("FROM {a}\n\nRUN x\n")),
+            ("FROM busybox:1\n", &[], format!("FROM {e}\n{own}\n")),
+            ("FROM \\\n  alpine\nRUN x", &[], format!("FROM {a}\n{own}\n\nRUN x\n")),
         ] {
             assert_eq!(dockerfile(text, &world(), POLICY, args, None), Ok(pinned), "{text}");
         }
