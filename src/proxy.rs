@@ -249,16 +249,11 @@ async fn inspected(
                 ArchiveForm::Images => {
                     let (judged, rest) =
                         archive::images::receive(rules.max_bytes, &world.agent, &**world, client).await;
-                    match judged {
-                        Ok(judged) => {
-                            after.extend(judged.after);
-                            Ok(Some((judged.body, None)))
-                        }
-                        Err(refusal) => {
-                            *body = Some(rest);
-                            Err(refusal)
-                        }
-                    }
+                    // It may not have been read to its end.
+                    *body = Some(rest);
+                    let judged = judged?;
+                    after.extend(judged.after);
+                    Ok(Some((judged.body, None)))
                 }
             }
         }

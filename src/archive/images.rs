@@ -1,7 +1,7 @@
 //! Image archives (`docker load`): kept on disk until every tag and every label in them was judged.
 
 use super::context::Links;
-use super::source::{Source, compression};
+use super::source::{Flaw, Source, compression};
 use super::tar::{self, Kind};
 use super::too_large;
 use crate::body::{Body, BodyError};
@@ -53,7 +53,28 @@ where
         Ok(()) => received(max_bytes, agent, world, &mut source).await,
         Err(refusal) => Err(refusal),
     };
+    let result = match source.flaw() {
+        Some(flaw) => result.or(Ok(Judged::in_place_of(flaw))),
+        None => result,
+    };
     (result, source.into_body())
+}
+
+impl Judged {
+    /// What is no archive the engine is to tell of in its own words: it is given bytes that are none in the same way.
+    fn in_place_of(flaw: Flaw) -> Self {
+        let bytes: &'static [u8] = match flaw {
+            Flaw::Short => b"x",
+            Flaw::Header => &[b'x'; 512],
+            Flaw::Compression => b"\x1F\x8B\x08garbage",
+        };
+        Self { body: Body::full(Bytes::from_static(bytes)), after: Vec::new() }
+    }
+
+    /// An archive without an image, for one that holds other things.
+    fn empty() -> Self {
+        Self { body: Body::full(Bytes::from_static(tar::END)), after: Vec::new() }
+    }
 }
 
 async fn received<B, W>(max_bytes: u64, agent: &Agent, world: &W, source: &mut Source<B>) -> Result<Judged, Refusal>
@@ -63,7 +84,11 @@ where
     W: World,
 {
     let mut archive = spool(max_bytes, source).await?;
+    if archive.has_no_image() {
+        return Ok(Judged::empty());
+    }
     let tags = archive.judge(agent).await?;
+    // Last of all, since the engine gives the names when it has read the whole archive.
     let mut after = Vec::new();
     for (tag, bound) in tags {
         match world.image(&tag.to_string()).await? {
@@ -160,10 +185,10 @@ where
         let mut left = entry.size;
         while left > 0 {
             let most = usize::try_from(left).unwrap_or(usize::MAX);
-            let part = source
-                .some(most)
-                .await?
-                .ok_or_else(|| Refusal::malformed("the archive ends in the middle of an entry"))?;
+            let part = source.some(most).await?.ok_or_else(|| {
+                source.flawed(Flaw::Short);
+                Refusal::malformed("the archive ends in the middle of an entry")
+            })?;
             left -= len(part.len()).min(left);
             hash.update(&part);
             file.write_all(&part).await.map_err(disk)?;
@@ -223,6 +248,15 @@ fn layer_link(path: &str, target: &[u8]) -> Result<String, Refusal> {
 }
 
 impl Archive {
+    /// Is there nothing in it that any engine takes for an image?
+    fn has_no_image(&self) -> bool {
+        let of_image = |path: &String| {
+            matches!(path.as_str(), "manifest.json" | "index.json" | "repositories" | "oci-layout")
+                || path.ends_with("/json")
+        };
+        !self.entries.keys().any(of_image)
+    }
+
     /// Judges the labels, and gives the names that the images are to have.
     async fn judge(&mut self, agent: &Agent) -> Result<Tags, Refusal> {
         let mut tags = Tags::new();
@@ -230,8 +264,7 @@ impl Archive {
         let index = self.document("index.json").await?;
         match (&manifest, &index) {
             (None, None) => {
-                let hint =
-                    "it is in the form of Docker before 1.10, or no image archive; save it again with a newer one";
+                let hint = "it is in the form of Docker before 1.10; save it again with a newer one";
                 return Err(Refusal::operation("an archive without manifest.json", "").hint(hint));
             }
             (None, Some(_)) => self.only_oci()?,

@@ -26,6 +26,17 @@ pub fn compression(bytes: &[u8]) -> Option<&'static str> {
     known.or(if skippable { Some("zstd") } else { None })
 }
 
+/// Why bytes are no archive, in any reading.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flaw {
+    /// They end too early.
+    Short,
+    /// What stands in a header's place is none.
+    Header,
+    /// They begin as gzip and are none.
+    Compression,
+}
+
 /// A body that is read in the pieces that its reader wants.
 pub struct Source<B> {
     body: B,
@@ -33,6 +44,7 @@ pub struct Source<B> {
     input: Bytes,
     decoder: Option<MultiGzDecoder<Vec<u8>>>,
     ready: Bytes,
+    flaw: Option<Flaw>,
 }
 
 impl<B: HttpBody<Data = Bytes> + Unpin> Source<B>
@@ -41,7 +53,7 @@ where
 {
     /// A body that is passed on as it is.
     pub fn plain(body: B) -> Self {
-        Self { body, ended: false, input: Bytes::new(), decoder: None, ready: Bytes::new() }
+        Self { body, ended: false, input: Bytes::new(), decoder: None, ready: Bytes::new(), flaw: None }
     }
 
     /// Reads the beginning of a body, to see whether it is compressed.
@@ -73,6 +85,16 @@ where
             }
         }
         Ok(())
+    }
+
+    /// Notes why the archive is none.
+    pub fn flawed(&mut self, flaw: Flaw) {
+        self.flaw = Some(flaw);
+    }
+
+    /// Why the archive is none, if it was seen to be none.
+    pub fn flaw(&self) -> Option<Flaw> {
+        self.flaw
     }
 
     /// The body, with whatever was not read.
@@ -116,7 +138,10 @@ where
                     Some(more) => self.input = more,
                     None => {
                         let Some(mut decoder) = self.decoder.take() else { return Ok(None) };
-                        decoder.try_finish().map_err(broken)?;
+                        if let Err(e) = decoder.try_finish() {
+                            self.flaw = Some(Flaw::Compression);
+                            return Err(broken(e));
+                        }
                         self.ready = std::mem::take(decoder.get_mut()).into();
                         continue;
                     }
@@ -124,7 +149,10 @@ where
             }
             if let Some(decoder) = &mut self.decoder {
                 let step = self.input.split_to(self.input.len().min(STEP));
-                decoder.write_all(&step).map_err(broken)?;
+                if let Err(e) = decoder.write_all(&step) {
+                    self.flaw = Some(Flaw::Compression);
+                    return Err(broken(e));
+                }
                 self.ready = std::mem::take(decoder.get_mut()).into();
             }
         }
@@ -142,7 +170,10 @@ where
                 Some(part) if part.len() == length => return Ok(Some(part)),
                 Some(part) => whole.extend_from_slice(&part),
                 None if whole.is_empty() => return Ok(None),
-                None => return Err(Refusal::malformed("the archive ends in the middle of an entry")),
+                None => {
+                    self.flaw = Some(Flaw::Short);
+                    return Err(Refusal::malformed("the archive ends in the middle of an entry"));
+                }
             }
         }
         Ok(Some(whole.freeze()))

@@ -1,7 +1,7 @@
 //! Tar archives: entries are read in whatever dialect they come, and written anew in one, so that the engine reads
 //! what was judged.
 
-use super::source::Source;
+use super::source::{Flaw, Source};
 use crate::refusal::Refusal;
 use bytes::Bytes;
 use hyper::body::Body as HttpBody;
@@ -81,7 +81,10 @@ where
             };
         }
         let header = Header(&block);
-        header.verify()?;
+        if let Err(refusal) = header.verify() {
+            source.flawed(Flaw::Header);
+            return Err(refusal);
+        }
         match header.kind() {
             b'x' => records(&meta(source, &header).await?, &mut extended)?,
             // What it says of all entries the engine ignores, and so do we.
@@ -122,7 +125,11 @@ where
     if size == 0 {
         return Ok(Bytes::new());
     }
-    source.exactly(size).await?.ok_or_else(|| broken("it ends before an entry's data"))
+    let data = source.exactly(size).await?;
+    data.ok_or_else(|| {
+        source.flawed(Flaw::Short);
+        broken("it ends before an entry's data")
+    })
 }
 
 /// Takes the padding after an entry's data.

@@ -213,6 +213,29 @@ fn digest(data: &str) -> String {
     Sha256::digest(data).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+#[test]
+fn what_is_no_image_archive_is_the_engines_to_tell() {
+    let sent = |bytes: Vec<u8>| {
+        wait(async {
+            let (judged, _) =
+                images::receive(1 << 20, &agent(POLICY), &Fake::default(), Full::new(Bytes::from(bytes))).await;
+            judged.map(|judged| judged.body).map_err(|refusal| refusal.message("test")).unwrap().collect().await
+        })
+        .unwrap()
+        .to_bytes()
+    };
+    let mut cut = archive(&[file("manifest.json", "[]")]);
+    cut.truncate(513);
+    for short in [b"garbage".to_vec(), gzip(b"garbage"), cut] {
+        assert_eq!(sent(short), "x");
+    }
+    assert_eq!(sent(vec![b'g'; 2000]), "x".repeat(512));
+    assert_eq!(sent(b"\x1F\x8B\x08garbage".to_vec()), Bytes::from_static(b"\x1F\x8B\x08garbage"));
+    for empty in [vec![], archive(&[]), archive(&[file("x", "y")])] {
+        assert_eq!(sent(empty), vec![0; 1024]);
+    }
+}
+
 /// As `docker save` of 20.10 writes it.
 fn docker(tags: &str, labels: &str) -> Vec<Vec<u8>> {
     let layer = "layer";
@@ -317,7 +340,6 @@ fn an_archive_cannot_take_what_is_not_its_loaders() {
             entries.push(entry(b'0', "blobs/sha256/other", "", &data[..length]));
             entries
         }),
-        ("no archive of images", vec![file("x", "y")]),
         ("a parent elsewhere", {
             let text = String::from_utf8_lossy(&good()[4][512..]).trim_end_matches('\0').to_owned();
             manifest(&text.replace("\"RepoTags\"", &format!("\"Parent\":\"{}\",\"RepoTags\"", id('a'))))
