@@ -269,6 +269,15 @@ pub fn settings(given: &Given, around: &Surroundings) -> Result<Settings, Failur
             PathBuf::from(path)
         }
     };
+    for root in policy.bind.roots.iter().filter(|root| root.access == policy::Access::Rw) {
+        if socket_on_host.starts_with(&root.path) || canonical(&socket_on_host).starts_with(canonical(&root.path)) {
+            problems.push(format!(
+                "bind root {}: the guarded socket {} lies below it, and an agent could put a link to the host in its place",
+                root.path.display(),
+                socket_on_host.display()
+            ));
+        }
+    }
     let log_format = match text("log-format").unwrap_or("auto") {
         "text" => Format::Text,
         "json" => Format::Json,

@@ -18,6 +18,9 @@ use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard};
 /// So long a start waits for uploads into containers to end, since they could swap what it mounts.
 const UPLOADS: Duration = Duration::from_secs(20);
 
+/// So often running containers are looked at again when some end while they are paused.
+const ROUNDS: usize = 5;
+
 /// What is held until the request is answered. Dropping it lets everything go, also when the client went away.
 #[derive(Debug, Default)]
 pub struct Held {
@@ -134,8 +137,8 @@ async fn share_binds(world: &Rc<Lookup>) -> Result<OwnedRwLockReadGuard<()>, Ref
     })
 }
 
-/// Checks binds with whatever could swap them standing still: uploads wait, and running containers that can write
-/// somewhere are paused, the one whose binds they are among them (the engine mounts them for a copy, too).
+/// Checks binds with whatever could swap them standing still: uploads and other starts wait, and all running
+/// containers are paused, the one whose binds they are among them (the engine mounts them for a copy, too).
 async fn hold_binds(world: &Rc<Lookup>, binds: &[(PathBuf, PathBuf)]) -> Result<Alone, Refusal> {
     let waited = tokio::time::timeout(UPLOADS, world.memory.binds.clone().write_owned()).await;
     let lock = waited.map_err(|_| Refusal::Conflict {
@@ -143,19 +146,11 @@ async fn hold_binds(world: &Rc<Lookup>, binds: &[(PathBuf, PathBuf)]) -> Result<
             .to_owned(),
     })?;
     let mut alone = Alone { world: world.clone(), paused: Vec::new(), lock: Some(lock) };
-    let running = world.owned("/containers/json", &world.agent.owner, &[("status", "running")]).await?;
-    for other in running.iter().filter(|other| writes(other)) {
-        let id = Id::new(other.at(&["Id"]).and_then(Value::as_str).unwrap_or_default());
-        match world.engine.call(Method::POST, &format!("/containers/{id}/pause"), None).await? {
-            (StatusCode::NO_CONTENT, _) => alone.paused.push(id),
-            // It ended meanwhile, or its user paused it; its user's `unpause` waits for this start.
-            (StatusCode::CONFLICT | StatusCode::NOT_FOUND, _) => {}
-            (status, answer)
-                if message(&answer).contains("is not running") || message(&answer).contains("already paused") =>
-            {
-                tracing::debug!(%status, container = %id, "not paused");
-            }
-            (status, answer) => return Err(failed("pausing a container that could swap a bind", status, &answer)),
+    let mut rounds = 0;
+    while pause_running(&mut alone).await? == Round::Changed {
+        rounds += 1;
+        if rounds == ROUNDS {
+            return Err(restarting());
         }
     }
     for (root, below) in binds {
@@ -171,10 +166,47 @@ async fn hold_binds(world: &Rc<Lookup>, binds: &[(PathBuf, PathBuf)]) -> Result<
     Ok(alone)
 }
 
-/// Can a container of this list entry write outside of itself?
-fn writes(entry: &Value) -> bool {
-    let mounts = entry.at(&["Mounts"]).and_then(Value::as_array).unwrap_or_default();
-    mounts.iter().any(|mount| mount.at(&["RW"]).and_then(Value::as_bool) != Some(false))
+/// What a look at the running containers found.
+#[derive(Debug, PartialEq, Eq)]
+enum Round {
+    /// All that run are paused.
+    Still,
+    /// One ended meanwhile: the engine may be about to start it again.
+    Changed,
+}
+
+/// Pauses all running containers of the owner. All, not only those with mounts: one can reach what another mounts
+/// through its process name space, or be handed an open directory.
+async fn pause_running(alone: &mut Alone) -> Result<Round, Refusal> {
+    let world = alone.world.clone();
+    let states = [("status", "running"), ("status", "restarting")];
+    let mut round = Round::Still;
+    for other in world.owned("/containers/json", &world.agent.owner, &states).await? {
+        let text = |key| other.at(&[key]).and_then(Value::as_str).unwrap_or_default();
+        if text("State") == "restarting" {
+            return Err(restarting());
+        }
+        let id = Id::new(text("Id"));
+        if text("State") == "paused" || alone.paused.contains(&id) {
+            continue;
+        }
+        match world.engine.call(Method::POST, &format!("/containers/{id}/pause"), None).await? {
+            (StatusCode::NO_CONTENT, _) => alone.paused.push(id),
+            // Its user paused it; its user's `unpause` waits for this check.
+            (_, answer) if message(&answer).contains("already paused") => {}
+            (StatusCode::CONFLICT | StatusCode::NOT_FOUND, _) => round = Round::Changed,
+            (_, answer) if message(&answer).contains("is not running") => round = Round::Changed,
+            (status, answer) => return Err(failed("pausing a container that could swap a bind", status, &answer)),
+        }
+    }
+    Ok(round)
+}
+
+fn restarting() -> Refusal {
+    Refusal::Conflict {
+        message: "sockguard: binds cannot be checked while the engine restarts one of your containers, try again"
+            .to_owned(),
+    }
 }
 
 /// Nothing of the owner's can write while this is held. Dropping it lets paused containers go on; the lock is kept until
@@ -210,10 +242,8 @@ impl Drop for Alone {
 pub async fn recover(world: &Rc<Lookup>) -> Result<(), Refusal> {
     for entry in world.owned("/containers/json", &world.agent.owner, &[("status", "paused")]).await? {
         let id = entry.at(&["Id"]).and_then(Value::as_str).unwrap_or_default();
-        if writes(&entry) {
-            tracing::warn!(container = %id, "was paused while binds were checked when sockguard ended, goes on now");
-            let _ = world.engine.call(Method::POST, &format!("/containers/{id}/unpause"), None).await?;
-        }
+        tracing::warn!(container = %id, "is paused, perhaps since sockguard ended while binds were checked; goes on now");
+        let _ = world.engine.call(Method::POST, &format!("/containers/{id}/unpause"), None).await?;
     }
     Ok(())
 }

@@ -19,6 +19,9 @@ use std::path::{Path, PathBuf};
 /// The API version that brought sub-paths of volumes.
 const SUBPATHS: ApiVersion = ApiVersion(1, 45);
 
+/// Each mount may cost a look-up. The largest compose files have some dozens.
+const MOST_MOUNTS: usize = 256;
+
 /// What the mounts of a container come to, beside the changed body.
 #[derive(Debug, Default)]
 pub struct Mounts {
@@ -41,6 +44,19 @@ impl Mounts {
         if !self.before.contains(&step) {
             self.before.push(step);
         }
+    }
+
+    /// A sub-path of the volume that stands for a directory of the host.
+    fn subpath(&mut self, root: &Path, below: &Path) -> Placed {
+        let volume = root_volume(root);
+        let options = [("type", "none"), ("o", "rbind"), ("device", &root.to_string_lossy())];
+        self.first(Step::CreateVolume {
+            name: volume.clone(),
+            options: options.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
+            labels: vec![(ROOT_LABEL.to_owned(), root.to_string_lossy().into_owned())],
+        });
+        self.version = Some(SUBPATHS);
+        Placed::Subpath { volume, below: below.to_string_lossy().into_owned() }
     }
 }
 
@@ -80,6 +96,9 @@ pub async fn judge(body: &mut Object, image: &Image, agent: &Agent, world: &impl
     let asked_mounts = host.get("Mounts").cloned();
     let binds = items(host.remove("Binds"));
     let mounts = items(host.remove("Mounts"));
+    if binds.len() + mounts.len() + declared.len() + image.volumes.len() > MOST_MOUNTS {
+        return Err(Refusal::malformed(format!("a container may have {MOST_MOUNTS} mounts at most")));
+    }
     let mut kept_binds = Vec::new();
     let mut kept_mounts = Vec::new();
     let mut targets = Vec::new();
@@ -392,23 +411,22 @@ async fn place(bind: &Bind<'_>, agent: &Agent, world: &impl World, out: &mut Mou
     let refused = |key| Refusal::not_allowed(bind.field, &Value::from(bind.source), key);
     if sockets.engine.contains(&path) {
         return match agent.policy.bind.docker_socket {
-            DockerSocket::Guarded => Ok(Placed::Path(sockets.guarded.to_string_lossy().into_owned())),
+            DockerSocket::Guarded => guarded_socket(bind, &sockets.guarded, world, out).await,
             DockerSocket::Refused => Err(refused("bind.docker-socket")),
         };
     }
     if sockets.engine.iter().any(|socket| socket.starts_with(&path)) {
         return Err(refused("bind.roots").hint("it holds the engine's own socket"));
     }
-    let root = agent
-        .policy
-        .bind
-        .roots
-        .iter()
-        .filter(|root| path.starts_with(&root.path))
-        .max_by_key(|root| root.path.as_os_str().len());
-    let Some(BindRoot { path: root, access }) = root else { return Err(refused("bind.roots")) };
-    if *access == Access::Ro && !bind.read_only {
-        return Err(refused("bind.roots").hint(format!("`{}` may only be mounted read-only", root.display())));
+    let length = |root: &&BindRoot| root.path.as_os_str().len();
+    let roots = || agent.policy.bind.roots.iter().filter(|root| path.starts_with(&root.path));
+    // The longest root says what may be done; but what leads to it from the shortest may be in the agent's hands.
+    let (Some(nearest), Some(BindRoot { path: root, .. })) = (roots().max_by_key(length), roots().min_by_key(length))
+    else {
+        return Err(refused("bind.roots"));
+    };
+    if nearest.access == Access::Ro && !bind.read_only {
+        return Err(refused("bind.roots").hint(format!("`{}` may only be mounted read-only", nearest.path.display())));
     }
     let below = path.strip_prefix(root).unwrap_or(Path::new("")).to_owned();
     let whole = path.to_string_lossy().into_owned();
@@ -432,15 +450,7 @@ async fn place(bind: &Bind<'_>, agent: &Agent, world: &impl World, out: &mut Mou
             // The engine follows links that stay below the root, and refuses others at every start.
             PathFact::Fine | PathFact::Link | PathFact::Unseen => {}
         }
-        let volume = root_volume(root);
-        let options = [("type", "none"), ("o", "rbind"), ("device", &root.to_string_lossy())];
-        out.first(Step::CreateVolume {
-            name: volume.clone(),
-            options: options.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
-            labels: vec![(ROOT_LABEL.to_owned(), root.to_string_lossy().into_owned())],
-        });
-        out.version = Some(SUBPATHS);
-        return Ok(Placed::Subpath { volume, below: below.to_string_lossy().into_owned() });
+        return Ok(out.subpath(root, &below));
     }
     match fact {
         PathFact::Fine => {}
@@ -455,6 +465,32 @@ async fn place(bind: &Bind<'_>, agent: &Agent, world: &impl World, out: &mut Mou
     }
     out.checked.push((root.clone(), below));
     Ok(Placed::Path(whole))
+}
+
+/// The guarded socket in the place of the engine's. Its directory is the operator's, but may be mounted where an agent
+/// can write; so it is not handed on by its path either, where that can be helped.
+async fn guarded_socket(
+    bind: &Bind<'_>,
+    socket: &Path,
+    world: &impl World,
+    out: &mut Mounts,
+) -> Result<Placed, Refusal> {
+    let (Some(directory), Some(name)) = (socket.parent(), socket.file_name()) else {
+        return Err(Refusal::Engine { message: format!("the guarded socket has no directory: {}", socket.display()) });
+    };
+    if version(world).await? >= SUBPATHS {
+        return Ok(out.subpath(directory, Path::new(name)));
+    }
+    match world.path(directory, Path::new(name)).await {
+        PathFact::Fine | PathFact::Unseen | PathFact::Missing => {
+            Ok(Placed::Path(socket.to_string_lossy().into_owned()))
+        }
+        PathFact::Link => {
+            let what = Value::from(bind.source);
+            Err(Refusal::not_allowed(bind.field, &what, "bind.docker-socket")
+                .hint("a symbolic link is in the guarded socket's place"))
+        }
+    }
 }
 
 async fn version(world: &impl World) -> Result<ApiVersion, Refusal> {

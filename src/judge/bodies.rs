@@ -186,7 +186,7 @@ static DEVICE_REQUEST: &[Field] = &[
     field("Options", Plain(TextMap)),
 ];
 
-static ULIMIT: &[Field] = &[field("Name", Plain(Text)), field("Soft", Plain(Int)), field("Hard", Plain(Int))];
+static ULIMIT: &[Field] = &[field("Name", Judged(Text)), field("Soft", Plain(Int)), field("Hard", Plain(Int))];
 
 static MOUNT: &[Field] = &[
     field("Type", Judged(Text)),

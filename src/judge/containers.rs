@@ -36,10 +36,12 @@ pub async fn judge(route: Containers, mut ask: Ask, agent: &Agent, world: &impl 
             Ok(permit.showing(Answer::View(View::Container)))
         }
         C::Top(name) => {
-            // The engine runs the host's `ps` with these words and shows the lines of the container's processes.
-            let fine = |c: char| c.is_ascii_alphanumeric() || " ,=:+_-%".contains(c);
-            if let Some(args) = ask.query.text("ps_args").filter(|args| !args.chars().all(fine)) {
-                return Err(Refusal::not_allowed("ps_args", &Value::from(args), ""));
+            if let Some(args) = ask.query.text("ps_args").filter(|args| !ps_args(args)) {
+                return Err(Refusal::never(
+                    "ps_args",
+                    &Value::from(args),
+                    "use -ef, aux, or -o with pid before the command",
+                ));
             }
             on(name, "top", ask, agent, world).await
         }
@@ -83,16 +85,14 @@ pub async fn judge(route: Containers, mut ask: Ask, agent: &Agent, world: &impl 
             let container = own(name, agent, world).await?;
             let binds = create::checked_binds(&container);
             let mut permit = forward(ask, format!("/containers/{}/start", container.id));
-            if !binds.is_empty() {
-                permit.before.push(Step::HoldBinds { binds });
-            }
+            permit.before.push(if binds.is_empty() { Step::ShareBinds } else { Step::HoldBinds { binds } });
             Ok(permit)
         }
         C::Restart(name) => {
             let container = own(name, agent, world).await?;
             let binds = create::checked_binds(&container);
             if binds.is_empty() {
-                return Ok(forward(ask, format!("/containers/{}/restart", container.id)));
+                return Ok(sharing_binds(forward(ask, format!("/containers/{}/restart", container.id))));
             }
             // A restart is a stop and a start, between which the binds are looked at.
             let mut permit = forward(ask, format!("/containers/{}/start", container.id));
@@ -109,6 +109,7 @@ pub async fn judge(route: Containers, mut ask: Ask, agent: &Agent, world: &impl 
             let container = own(name, agent, world).await?;
             let mut body =
                 schema::check(bodies::CONTAINER_UPDATE, ask.body.take().unwrap_or(Value::Object(Object::new())))?;
+            create::ulimits("Ulimits", &body)?;
             if let Some(policy) = body.get_mut("RestartPolicy").and_then(Value::as_object_mut) {
                 create::restart_policy(policy)?;
                 if !create::checked_binds(&container).is_empty() && create::restarts(policy) {
@@ -170,6 +171,42 @@ fn forward(ask: Ask, path: String) -> Permit {
 async fn on(name: &Name, operation: &str, ask: Ask, agent: &Agent, world: &impl World) -> Verdict {
     let container = own(name, agent, world).await?;
     Ok(forward(ask, format!("/containers/{}/{operation}", container.id)))
+}
+
+/// Are these words for `ps` that show nothing of other processes? The engine runs the host's `ps` with them, takes the
+/// lines that have one of the container's processes in the column under `PID`, and tells what else it finds there. So
+/// that column must be what it says it is: no column before it may hold a space, nor bear its name.
+fn ps_args(args: &str) -> bool {
+    const FORMS: &[&str] = &[
+        "-e", "-f", "-F", "-l", "-A", "-a", "-ef", "-eF", "-el", "-ely", "-efl", "-Af", "-efww", "ax", "axu", "aux",
+        "-aux", "auxw", "auxww", "-ww", "-w",
+    ];
+    const COLUMNS: &[&str] = &[
+        "pid", "ppid", "pgid", "sid", "tid", "lwp", "nlwp", "uid", "gid", "user", "group", "ruser", "euser", "pcpu",
+        "pmem", "%cpu", "%mem", "vsz", "rss", "rssize", "sz", "tty", "tt", "stat", "state", "s", "time", "cputime",
+        "etime", "etimes", "times", "ni", "nice", "pri", "psr", "cls", "maj_flt", "min_flt", "stime",
+    ];
+    const LAST: &[&str] = &["cmd", "args", "command", "comm", "ucmd"];
+    let columns = |list: &str| {
+        let names: Vec<&str> = list.split(',').collect();
+        let (last, before) = names.split_last().map_or(("", &[][..]), |(last, before)| (*last, before));
+        names.contains(&"pid")
+            && before.iter().all(|name| COLUMNS.contains(name))
+            && (COLUMNS.contains(&last) || LAST.contains(&last))
+    };
+    let mut words = args.split_ascii_whitespace();
+    while let Some(word) = words.next() {
+        let list = ["-eo", "-Ao", "-o"].iter().find_map(|flag| word.strip_prefix(flag));
+        let fine = match list {
+            Some("") => words.next().is_some_and(columns),
+            Some(list) => columns(list),
+            None => FORMS.contains(&word),
+        };
+        if !fine {
+            return false;
+        }
+    }
+    true
 }
 
 /// A copy out of or into a container. The engine mounts its binds again for each.

@@ -44,6 +44,9 @@ const LOG_OPTIONS: &[&str] = &[
     "max-buffer-size",
 ];
 
+/// Each name costs a look-up.
+pub const MOST_NAMES: usize = 128;
+
 /// Why a container with a checked bind is not restarted by the engine.
 pub const NO_RESTART: &str =
     "the binds of this container are checked at each start, so the engine must not start it by itself on this version";
@@ -232,6 +235,7 @@ fn resources(host: &Object, policy: &Policy) -> Result<(), Refusal> {
             "a negative one puts the host's own processes at risk",
         ));
     }
+    ulimits("HostConfig.Ulimits", host)?;
     for (key, value) in host.get("Sysctls").and_then(Value::as_object).into_iter().flat_map(Object::iter) {
         if !policy::any(&policy.container.sysctls, key) {
             return Err(Refusal::not_allowed(format!("HostConfig.Sysctls.{key}"), value, "container.sysctls"));
@@ -249,6 +253,20 @@ fn resources(host: &Object, policy: &Policy) -> Result<(), Refusal> {
         }
         _ => Ok(()),
     }
+}
+
+/// Limits of a process may be raised, but not those that let it starve the host's.
+///
+/// # Errors
+/// `rtprio` or `nice`.
+pub fn ulimits(field: &str, holder: &Object) -> Result<(), Refusal> {
+    for ulimit in holder.get("Ulimits").and_then(Value::as_array).unwrap_or_default() {
+        let name = ulimit.at(&["Name"]).and_then(Value::as_str).unwrap_or_default();
+        if matches!(name.to_ascii_lowercase().as_str(), "rtprio" | "nice") {
+            return Err(Refusal::never(field, &Value::from(name), "it would let a container starve the host"));
+        }
+    }
+    Ok(())
 }
 
 fn logging(host: &Object, policy: &Policy) -> Result<(), Refusal> {
@@ -311,6 +329,11 @@ async fn judge_image(body: &Object, agent: &Agent, world: &impl World) -> Result
 
 /// `container:NAME`, `VolumesFrom` and `Links` name own containers, and go on as the IDs that were checked.
 async fn foreign_namespaces(host: &mut Object, agent: &Agent, world: &impl World) -> Result<(), Refusal> {
+    for field in ["VolumesFrom", "Links"] {
+        if host.get(field).and_then(Value::as_array).is_some_and(|names| names.len() > MOST_NAMES) {
+            return Err(Refusal::malformed(format!("HostConfig.{field} has more than {MOST_NAMES} items")));
+        }
+    }
     for field in ["NetworkMode", "PidMode", "IpcMode"] {
         let mode = text(host, field).to_owned();
         if let Some(name) = mode.strip_prefix("container:") {
@@ -369,6 +392,9 @@ async fn connect(body: &mut Object, agent: &Agent, world: &impl World) -> Result
         return Ok(());
     }
     let given = std::mem::take(body.entry_object("NetworkingConfig").entry_object("EndpointsConfig"));
+    if given.len() > MOST_NAMES {
+        return Err(Refusal::malformed(format!("NetworkingConfig.EndpointsConfig has more than {MOST_NAMES} members")));
+    }
     let mut endpoints = Object::new();
     for (name, endpoint) in given {
         let mut endpoint = match endpoint {

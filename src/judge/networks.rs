@@ -137,6 +137,9 @@ pub async fn judge_endpoint(
         }
     }
     if let Some(links) = endpoint.get_mut("Links").and_then(Value::as_array_mut) {
+        if links.len() > super::create::MOST_NAMES {
+            return Err(Refusal::malformed(format!("{path}.Links has more than {} items", super::create::MOST_NAMES)));
+        }
         for link in links {
             *link = Value::from(containers::pin_link(&format!("{path}.Links"), link, agent, world).await?);
         }

@@ -142,9 +142,7 @@ fn rendered(case: &Case, permit: Permit, agent: &Agent, world: &CaseWorld<'_>) -
             Step::ShareBinds => {}
             Step::HoldBinds { binds } => {
                 let others = world.facts.containers.iter().filter(|other| {
-                    other.running
-                        && other.writes
-                        && other.labels.get(OWNER_LABEL).is_some_and(|o| *o == case.group.owner)
+                    other.running && other.labels.get(OWNER_LABEL).is_some_and(|o| *o == case.group.owner)
                 });
                 for other in others {
                     out.forward.push(own("POST", &format!("/containers/{}/pause", other.id), "", Body::None));
@@ -374,6 +372,10 @@ impl World for CaseWorld<'_> {
     async fn path(&self, root: &Path, below: &Path) -> PathFact {
         let at = |path: PathBuf| self.host.get(path.to_string_lossy().trim_end_matches('/')).copied();
         if at(root.to_owned()) == Some(PathIs::Unseen) {
+            return PathFact::Unseen;
+        }
+        // Cases take place where the guarded socket is seen by the engine alone.
+        if root.join(below) == self.sockets().guarded {
             return PathFact::Unseen;
         }
         if below.as_os_str().is_empty() {
