@@ -218,7 +218,8 @@ fn opens_here_document(instruction: &Instruction) -> bool {
 
 impl Dockerfile {
     /// The text with these instructions in place of those at the same positions, every other byte kept, and with a line
-    /// after some of them. Without such lines the numbers stay, so that the engine's complaints name the right one.
+    /// after some of them. The numbers of the others stay where these find room or there are none, so that the engine's
+    /// complaints name the right line.
     ///
     /// # Errors
     /// A text that does not read back as it was meant.
@@ -243,11 +244,19 @@ impl Dockerfile {
                 (&new.keyword, &new.flags, &new.args) == (&meant.keyword, &meant.flags, &meant.args)
             });
         for (at, line) in then {
+            let Some(old) = self.instructions.get(*at) else { continue };
             // What was replaced stands on its first line, with empty ones behind it.
-            let place = self.instructions.get(*at).map(|old| if with.contains_key(at) { old.first } else { old.last });
-            if let Some(slot) = place.and_then(|place| lines.get_mut(place)) {
-                slot.push('\n');
-                slot.push_str(line);
+            let last = if with.contains_key(at) { old.first } else { old.last };
+            let next = self.instructions.get(at + 1).map_or(last + 1, |next| next.first);
+            match lines.get_mut(last + 1) {
+                // An empty line, or a comment.
+                Some(free) if last + 1 < next => line.clone_into(free),
+                _ => {
+                    if let Some(slot) = lines.get_mut(last) {
+                        slot.push('\n');
+                        slot.push_str(line);
+                    }
+                }
             }
         }
         let text = lines.join("\n") + "\n";

@@ -1,7 +1,7 @@
 //! Archives as clients send them, and as attackers would.
 
 use super::*;
-use crate::judge::build::DOCKERFILE;
+use crate::judge::build::{Cache, DOCKERFILE};
 use crate::judge::testing::{Fake, agent, id};
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -83,6 +83,7 @@ fn context_of(dockerfile: &str, bytes: Vec<u8>) -> Result<Vec<u8>, String> {
         target: None,
         pull: false,
         platform: None,
+        cache: Cache::Listed,
     };
     wait(async {
         let client = Full::new(Bytes::from(bytes));

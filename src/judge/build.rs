@@ -30,6 +30,18 @@ pub struct ContextRules {
     pub pull: bool,
     /// The platform of the base images.
     pub platform: Option<String>,
+    /// Where steps come from that need not run again.
+    pub cache: Cache,
+}
+
+/// Whose steps the engine may use again in a build.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cache {
+    /// Those in the images of a list, and none where the client wants none.
+    Listed,
+    /// Any with the same key. The owner is in the key of every step after the label that each stage begins with, but
+    /// not in that of the triggers of a base image, which run before.
+    Keyed,
 }
 
 /// The name under which the engine looks for a Dockerfile that nobody named.
@@ -41,6 +53,28 @@ const NO_CACHE: &str = "sockguard.invalid/none";
 
 /// So many own images are offered as a cache.
 const CACHE_IMAGES: usize = 64;
+
+/// What the classic builder understands.
+const INSTRUCTIONS: &[&str] = &[
+    "add",
+    "arg",
+    "cmd",
+    "copy",
+    "entrypoint",
+    "env",
+    "expose",
+    "from",
+    "healthcheck",
+    "label",
+    "maintainer",
+    "onbuild",
+    "run",
+    "shell",
+    "stopsignal",
+    "user",
+    "volume",
+    "workdir",
+];
 
 /// Build arguments that need no `ARG`.
 const PROXY_ARGS: &[&str] =
@@ -91,9 +125,15 @@ pub async fn judge(mut ask: Ask, agent: &Agent, world: &impl World) -> Verdict {
     // Containers of a build carry no owner label: none may stay behind.
     query.set("rm", Param::Bool(true));
     query.set("forcerm", Param::Bool(true));
-    let cache = cache(query, agent, world).await?;
-    query.set("cachefrom", Param::Json(cache.into_iter().collect()));
-
+    let listed = world.api_version().await? < CONTAINERD;
+    if listed {
+        let cache = cache(query, agent, world).await?;
+        query.set("cachefrom", Param::Json(cache.into_iter().collect()));
+    } else {
+        // There a build fails at a step without a layer (`ENV`) that is to be taken from an image of a list, by name or
+        // ID, because another owner made the same step since: "failed to restore cached image".
+        query.remove("cachefrom");
+    }
     let rules = ContextRules {
         dockerfile: dockerfile_path(query.text("dockerfile").unwrap_or(DOCKERFILE))?,
         args: arguments(query)?,
@@ -101,6 +141,7 @@ pub async fn judge(mut ask: Ask, agent: &Agent, world: &impl World) -> Verdict {
         // The base images are pulled, if they have to be, before the engine builds: it is given their IDs.
         pull: matches!(query.remove("pull"), Some(Param::Text(text)) if truth(&text)),
         platform: query.text("platform").map(str::to_owned),
+        cache: if listed || query.bool("nocache") { Cache::Listed } else { Cache::Keyed },
     };
     query.set("dockerfile", Param::Text(rules.dockerfile.clone()));
     let from = if ask.query.bool("q") { Progress::QuietBuild } else { Progress::Build };
@@ -210,9 +251,6 @@ async fn network(query: &mut Query, agent: &Agent, world: &impl World) -> Result
 /// networks) could otherwise make one owner's steps another's.
 async fn cache(query: &Query, agent: &Agent, world: &impl World) -> Result<Vec<Value>, Refusal> {
     let mut ids: Vec<String> = Vec::new();
-    if world.api_version().await? >= CONTAINERD {
-        return Ok(vec![Value::from(NO_CACHE)]);
-    }
     match query.json("cachefrom") {
         None | Some(Value::Null) => {}
         Some(Value::Array(names)) => {
@@ -320,6 +358,10 @@ pub async fn judge_dockerfile(
     let end = end(&file, rules.target.as_deref());
     for (at, instruction) in file.instructions.iter().enumerate().take(end) {
         builder.instruction(Some(at), instruction).await?;
+    }
+    if !file.instructions.iter().all(|one| INSTRUCTIONS.contains(&one.keyword.as_str())) {
+        // The engine builds nothing of it, and tells the line.
+        builder.then.clear();
     }
     let text = if builder.pins.is_empty() && builder.then.is_empty() {
         text.to_vec()
@@ -464,6 +506,7 @@ impl<W: World> Builder<'_, W> {
             let pinned = format!("{}{rest}", image.id);
             self.pin(at, instruction, instruction.flags.clone(), pinned, (image.id.as_str(), base))?;
             if image.standing(&self.agent.owner) != Standing::Own {
+                self.check_triggers(base, &image)?;
                 self.own(at);
             }
             stage.env = image
@@ -486,6 +529,21 @@ impl<W: World> Builder<'_, W> {
                 )));
             }
             Box::pin(self.instruction(None, &instruction)).await?;
+        }
+        Ok(())
+    }
+
+    /// The triggers of a base image run before the label that makes steps the owner's.
+    fn check_triggers(&self, name: &str, image: &Image) -> Result<(), Refusal> {
+        let runs = |trigger: &String| dockerfile::parse_one(trigger).is_ok_and(|one| one.keyword == "run");
+        let what = "FROM an image with ONBUILD triggers";
+        if image.labelled() && !image.on_build.is_empty() {
+            let hint = "another owner built it, and these steps would count as that owner's";
+            return Err(Refusal::never(what, &Value::from(name), hint));
+        }
+        if self.rules.cache == Cache::Keyed && image.on_build.iter().any(runs) {
+            let hint = "on this engine RUN in a trigger could come from another owner's build; build with --no-cache";
+            return Err(Refusal::never(what, &Value::from(name), hint));
         }
         Ok(())
     }
@@ -754,7 +812,7 @@ mod tests {
             )
         );
         let newest = Fake { version: Some((1, 52)), ..world() };
-        assert!(ask("", &newest, POLICY).unwrap().contains("cachefrom=%5B%22sockguard.invalid/none%22%5D"));
+        assert!(!ask("cachefrom=[\"mine:1\"]", &newest, POLICY).unwrap().contains("cachefrom"));
         let empty = Fake::default();
         assert!(ask("", &empty, POLICY).unwrap().contains("cachefrom=%5B%22sockguard.invalid/none%22%5D"));
         assert!(ask("networkmode=container:box", &world(), POLICY).unwrap().contains("networkmode=container:box-id"));
@@ -822,6 +880,7 @@ mod tests {
             target: target.map(str::to_owned),
             pull: false,
             platform: None,
+            cache: if world.version.is_some() { Cache::Keyed } else { Cache::Listed },
         };
         let agent = agent(policy);
         let pinned = wait(judge_dockerfile(text.as_bytes(), &rules, None, &agent, world))
@@ -844,7 +903,9 @@ mod tests {
             ("ARG I=their/app\nFROM ${I:-x}:1\n", &[("I", "mine")], format!("ARG I=their/app\nFROM {c}\n")),
             ("ARG V=1\nARG I=mine:$V\nFROM $I as x\n", &[], format!("ARG V=1\nARG I=mine:$V\nFROM {c} as x\n")),
             ("FROM busybox:1\n", &[], format!("FROM {e}\n{own}\n")),
-            ("FROM \\\n  alpine\nRUN x", &[], format!("FROM {a}\n{own}\n\nRUN x\n")),
+            ("FROM \\\n  alpine\nRUN x", &[], format!("FROM {a}\n{own}\nRUN x\n")),
+            ("FROM scratch\n# why\n\nRUN x", &[], format!("FROM scratch\n{own}\n\nRUN x\n")),
+            ("FROM scratch\nNOPE x", &[], "FROM scratch\nNOPE x".to_owned()),
         ] {
             assert_eq!(dockerfile(text, &world(), POLICY, args, None), Ok(pinned), "{text}");
         }
@@ -862,7 +923,7 @@ mod tests {
         world.images.get_mut("their/app:1").unwrap().brought = true;
         let text = dockerfile("FROM their/app:1 AS \\\n b\nRUN x\n", &world, POLICY, &[], None).unwrap();
         let label = "LABEL com.buildkite.sockguard.owner=me";
-        assert_eq!(text, format!("FROM {} AS  b\n{label}\n\nRUN x\n", id('d')));
+        assert_eq!(text, format!("FROM {} AS  b\n{label}\nRUN x\n", id('d')));
     }
 
     #[test]
@@ -921,6 +982,22 @@ mod tests {
             assert_eq!(dockerfile("FROM mine:1", &world, POLICY, &[], None).is_ok(), fine, "{trigger}");
         }
         world.images.get_mut("mine:1").unwrap().on_build.clear();
+        // What runs before the label must not be another's, nor come from everybody's cache.
+        for (name, trigger, listed, keyed) in [
+            ("alpine:latest", "RUN make", true, false),
+            ("alpine:latest", "COPY . /", true, true),
+            ("mine:1", "RUN make", true, true),
+            ("their/app:1", "RUN make", false, false),
+            ("their/app:1", "COPY . /", false, false),
+        ] {
+            let mut world = Fake { images: world.images.clone(), ..Fake::default() };
+            let image = world.images.get_mut(name).unwrap();
+            (image.on_build, image.brought) = (vec![trigger.to_owned()], true);
+            let built = |world: &Fake| dockerfile(&format!("FROM {name}"), world, POLICY, &[], None).is_ok();
+            assert_eq!(built(&world), listed, "{name} {trigger}");
+            world.version = Some(super::super::images::CONTAINERD);
+            assert_eq!(built(&world), keyed, "{name} {trigger}");
+        }
         assert!(
             dockerfile("FROM mine:1\nARG JAR=x\nADD $JAR /", &world, POLICY, &[], None).is_err(),
             "the environment hides the argument"
