@@ -489,7 +489,12 @@ impl Renamed {
         let Some((id, name)) = self.0 else { return response };
         response.map(|body| match body {
             Body::Full(Some(text)) => match std::str::from_utf8(&text) {
-                Ok(text) => Body::full(text.replace(&id, &name)),
+                // Elsewhere the engine says whose trouble it is, and there it says the ID itself.
+                Ok(text) => {
+                    let said = text.replace(&format!(": {id}"), &format!(": {name}"));
+                    let said = said.replace(&format!(" in container {id}"), &format!(" in container {name}"));
+                    Body::full(said.replace(&format!("{id} is paused, unpause"), &format!("{name} is paused, unpause")))
+                }
                 Err(_) => Body::Full(Some(text)),
             },
             other => other,

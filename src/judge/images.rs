@@ -507,7 +507,13 @@ async fn commit(mut ask: Ask, agent: &Agent, world: &impl World) -> Verdict {
 async fn saved(name: &str, agent: &Agent, world: &impl World) -> Result<String, Refusal> {
     let image = match usable(name, agent, world).await {
         Err(Refusal::Absent { .. }) if world.api_version().await? < (1, 44) => {
-            return Err(Refusal::absent(format!("No such image: {}", shown(name))));
+            let tagged = reference::parse_any(name).is_ok_and(|parsed| match parsed {
+                Parsed::Name(name) => name.tag().is_some(),
+                Parsed::Id(_) => false,
+            });
+            let message =
+                if tagged { "reference does not exist".to_owned() } else { format!("No such image: {}", shown(name)) };
+            return Err(Refusal::absent(message));
         }
         image => image?,
     };
@@ -711,8 +717,8 @@ mod tests {
             ("GET /images/absent/json", "no such image: absent: No such image: absent:latest"),
             ("GET /images/their/app:1/history", "No such image: their/app:1"),
             ("GET /images/dddddddd/history", "No such image: dddddddd:latest"),
-            ("GET /images/their/app:1/get", "No such image: their/app:1"),
-            ("GET /images/get?names=mine:1&names=their/app:1", "No such image: their/app:1"),
+            ("GET /images/their/app:1/get", "reference does not exist"),
+            ("GET /images/get?names=mine:1&names=their/app:1", "reference does not exist"),
             ("DELETE /images/their/app:1", "No such image: their/app:1"),
             ("POST /images/their/app:1/tag?repo=x", "No such image: their/app:1"),
             ("GET /images/json?filters={\"since\":[\"their/app:1\"]}", "No such image: their/app:1"),

@@ -309,7 +309,7 @@ def test_slow_headers_are_cut_off_and_quiet_streams_are_not(patient):
     """Both connections are from the start of the session, so that nobody has to wait for the time limit here."""
     guard, slow, quiet, began = patient
     rest = slow.read_all()
-    assert time.monotonic() - began < 300
+    assert time.monotonic() - began < 1200
     assert rest == b"" or parse(rest)[0] in (400, 408)
     assert time.monotonic() - began > 5
     container = create(guard.socket, name=unique("heard"))

@@ -140,7 +140,7 @@ call("a network for the swarm's ingress", "POST", "/networks/create", {"Name": "
 call("a network of the swarm's scope", "POST", "/networks/create", {"Name": "attacker-net", "Scope": "swarm"}, status=403)
 call("a connection to the host's network", "POST", "/networks/host/connect", {"Container": "absent"})
 for _field, _value in {
-    "Isolation": "hyperv", "ContainerIDFile": "/etc/x", "UTSMode": "container:x", "UsernsMode": "keep-id",
+    "Isolation": "hyperv", "UTSMode": "container:x", "UsernsMode": "keep-id",
     "IpcMode": "ns:/proc/1/ns/ipc", "NetworkMode": "ns:/proc/1/ns/net", "CpuRealtimeRuntime": 1000000, "Annotations": {"run.oci.hooks": "x"},
     "BlkioWeightDevice": [{"Path": "/dev/sda", "Weight": 10}], "BlkioDeviceWriteIOps": [{"Path": "/dev/sda", "Rate": 10}],
     "Capabilities": ["SYS_ADMIN"],
