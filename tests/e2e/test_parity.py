@@ -180,7 +180,8 @@ SCENARIOS = {
     "build uses its cache": [CONTEXT, "docker build -t me/app ctx > /dev/null; docker build -t me/app ctx", "rm -rf ctx"],
     "build of many kinds": [
         "mkdir -p b; printf 'FROM busybox AS one\\nRUN echo 1 > /1\\nFROM busybox\\nCOPY --from=one /1 /2\\nRUN cat /2\\n' > b/Dockerfile",
-        "docker build b", "docker build --target one -t me/one b", "docker build --network none b | tail -1",
+        # An owner's own images are its cache; it takes a build or two until all stages have grown from one of them.
+        "docker build b", "for i in 1 2; do docker build -q b > /dev/null; done", "docker build --target one -t me/one b", "docker build --network none b | tail -1",
         "docker build --memory 64m --ulimit nofile=99:99 --shm-size 4m --add-host x:10.0.0.1 --no-cache b | tail -1",
         "docker build --squash b", "docker build --cache-from me/one b | tail -1", "docker build --rm=false --force-rm b | tail -1",
         "rm -rf b",
