@@ -9,6 +9,7 @@ mod errors;
 mod events;
 mod images;
 mod info;
+pub mod known;
 mod labels;
 mod lists;
 mod naming;
@@ -25,7 +26,7 @@ mod volumes;
 use crate::body::{Body, BodyError};
 use crate::json::{self, Value};
 use crate::judge::Agent;
-use crate::lookup::Lookup;
+use crate::lookup::{Lookup, Memory};
 use crate::permit::{Progress, View};
 use crate::reference::Reference;
 use crate::refusal::Refusal;
@@ -35,6 +36,7 @@ use bytes::Bytes;
 use hyper::body::Body as HttpBody;
 use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, TRANSFER_ENCODING};
 use hyper::{Method, Response};
+use known::Moment;
 use scan::Show;
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -43,45 +45,75 @@ use upstream::{LARGEST_DOCUMENT, OwnContainers, Upstream};
 /// The largest error message.
 const LARGEST_ERROR: usize = 64 << 10;
 
-/// A successful answer as the agent may see it.
+/// Who sees answers, and what tells what that may be.
+#[derive(Debug)]
+pub struct Viewer<U> {
+    /// The agent.
+    pub agent: Rc<Agent>,
+    /// Where to ask.
+    pub upstream: Rc<U>,
+    /// What is remembered.
+    pub memory: Rc<Memory>,
+}
+
+impl<U> Clone for Viewer<U> {
+    fn clone(&self) -> Self {
+        let Self { agent, upstream, memory } = self;
+        Self { agent: Rc::clone(agent), upstream: Rc::clone(upstream), memory: Rc::clone(memory) }
+    }
+}
+
+/// A successful answer to a request that was sent at `sent`, as the agent may see it.
 ///
 /// # Errors
 /// The object is not the agent's after all, or the answer cannot be understood.
 pub async fn view<U, B>(
     view: View,
-    agent: &Rc<Agent>,
-    upstream: &Rc<U>,
+    viewer: &Viewer<U>,
+    sent: Moment,
     response: Response<B>,
 ) -> Result<Response<Body>, Refusal>
 where
     U: Upstream,
     B: HttpBody<Data = Bytes, Error: Into<BodyError>> + Unpin + 'static,
 {
-    let (agent, upstream) = (agent.clone(), upstream.clone());
-    let list = |kind, response| edited(response, lists::List::new(kind, agent.clone(), upstream.clone()));
+    let list = |kind, response| edited(response, lists::List::new(kind, viewer.clone()));
     match view {
         View::ContainerList => Ok(list(lists::Kind::Containers, response)),
         View::ImageList => Ok(list(lists::Kind::Images, response)),
         View::NetworkList => Ok(list(lists::Kind::Networks, response)),
         View::VolumeList => Ok(list(lists::Kind::Volumes, response)),
-        View::DiskUsage => Ok(edited(response, usage::Usage::new(agent, upstream))),
+        View::DiskUsage => Ok(edited(response, usage::Usage::new(viewer.clone()))),
         View::Events => {
             let separator = match response.headers().get(CONTENT_TYPE).map(HeaderValue::as_bytes) {
                 Some(kind) if kind.starts_with(b"application/json-seq") => events::Separator::Record,
                 _ => events::Separator::LineFeed,
             };
-            Ok(edited(response, events::Events::new(agent, upstream, separator)))
+            Ok(edited(response, events::Events::new(viewer.clone(), separator)))
         }
-        View::Container | View::Image | View::ImageHistory | View::Network | View::Volume | View::Info => {
+        View::Container
+        | View::Image
+        | View::ImageHistory
+        | View::Network
+        | View::NetworkCreated
+        | View::Volume
+        | View::VolumeCreated
+        | View::Info => {
             let (head, document) = whole(response).await?;
-            let shown = self::document(view, &agent, &*upstream, document.trim_ascii()).await?;
+            let shown = self::document(view, viewer, sent, document.trim_ascii()).await?;
             Ok(Response::from_parts(head, Body::full(shown)))
         }
     }
 }
 
 /// One document as the agent may see it.
-async fn document(view: View, agent: &Agent, upstream: &impl Upstream, document: &[u8]) -> Result<Vec<u8>, Refusal> {
+async fn document(
+    view: View,
+    viewer: &Viewer<impl Upstream>,
+    sent: Moment,
+    document: &[u8],
+) -> Result<Vec<u8>, Refusal> {
+    let (agent, upstream) = (&*viewer.agent, &*viewer.upstream);
     let me = &agent.owner;
     let mut out = Vec::with_capacity(document.len());
     let name = |key| scan::text_of(document, key).unwrap_or_default();
@@ -103,9 +135,15 @@ async fn document(view: View, agent: &Agent, upstream: &impl Upstream, document:
                 shown => shown,
             }
         }
-        View::Volume => match volumes::element(document, agent, &mut out)? {
+        View::NetworkCreated => networks::created(document, viewer, &mut out).await?,
+        View::Volume | View::VolumeCreated => match volumes::element(document, agent, &mut out)? {
             Show::Hidden => return Err(absent(format!("get {0}: no such volume", name("Name")))),
-            shown => shown,
+            shown => {
+                if view == View::VolumeCreated {
+                    volumes::remember(document, viewer, sent)?;
+                }
+                shown
+            }
         },
         View::Image => {
             let own = match images::counts_containers(document)? {
@@ -117,7 +155,7 @@ async fn document(view: View, agent: &Agent, upstream: &impl Upstream, document:
         View::ImageHistory => images::history(document, &mut out)?,
         View::Info => {
             let own = OwnContainers::load(upstream, me).await?;
-            let images = upstream::visible_images(upstream, me).await?.len();
+            let images = upstream::visible_images(viewer).await?.len();
             let Ok(Value::Object(info)) = json::parse(document) else {
                 return Err(Refusal::Engine { message: "the engine's information cannot be understood".to_owned() });
             };
@@ -139,7 +177,7 @@ async fn document(view: View, agent: &Agent, upstream: &impl Upstream, document:
 }
 
 /// An answer with an error status, as the agent may see it.
-pub async fn error<U, B>(agent: &Rc<Agent>, upstream: &Rc<U>, response: Response<B>) -> Response<Body>
+pub async fn error<U, B>(viewer: &Viewer<U>, response: Response<B>) -> Response<Body>
 where
     U: Upstream,
     B: HttpBody<Data = Bytes, Error: Into<BodyError>> + Unpin + 'static,
@@ -159,8 +197,8 @@ where
         Err(_) => None,
     };
     let message = match message {
-        Some(message) => errors::scrubbed(&message, agent, &**upstream).await,
-        None => errors::too_long().message(&agent.policy.name),
+        Some(message) => errors::scrubbed(&message, viewer).await,
+        None => errors::too_long().message(&viewer.agent.policy.name),
     };
     head.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     Response::from_parts(head, Body::full(format!("{}\n", Value::from([("message", Value::from(message))]))))
@@ -172,8 +210,8 @@ where
 /// # Errors
 /// It was made from another image than the judged one, or mounts another's volume, and is removed.
 pub async fn created<U, B>(
-    agent: &Rc<Agent>,
-    upstream: &Rc<U>,
+    viewer: &Viewer<U>,
+    sent: Moment,
     response: Response<B>,
     judged: Judged<'_>,
 ) -> Result<(Response<Body>, Option<Container>), Refusal>
@@ -186,12 +224,12 @@ where
     if id.is_empty() || !id.bytes().all(|b| b.is_ascii_alphanumeric()) {
         return Err(Refusal::Engine { message: "the engine's answer names no container".to_owned() });
     }
-    let container = match confirmed(&id, agent, &**upstream, &judged).await {
+    let container = match confirmed(&id, viewer, sent, &judged).await {
         Ok(container) => container,
         Err(refusal) => {
-            let removed = upstream.ask(Method::DELETE, &format!("/containers/{id}?force=1&v=1")).await;
+            let removed = viewer.upstream.ask(Method::DELETE, &format!("/containers/{id}?force=1&v=1")).await;
             if !removed.is_ok_and(|r| r.status().is_success()) {
-                tracing::warn!(owner = %agent.owner, "container {id} could not be removed");
+                tracing::warn!(owner = %viewer.agent.owner, "container {id} could not be removed");
             }
             return Err(refusal);
         }
@@ -236,10 +274,11 @@ pub struct Judged<'a> {
 /// The container that was made, if it is still there.
 async fn confirmed(
     id: &str,
-    agent: &Agent,
-    upstream: &impl Upstream,
+    viewer: &Viewer<impl Upstream>,
+    sent: Moment,
     judged: &Judged<'_>,
 ) -> Result<Option<Container>, Refusal> {
+    let (agent, upstream) = (&*viewer.agent, &*viewer.upstream);
     // One that is gone already was removed by another of the agent's requests.
     let Some(found) = upstream::document(upstream, &format!("/containers/{id}/json")).await? else { return Ok(None) };
     if let Some(refusal) = made_from_another(&found, judged.image) {
@@ -248,12 +287,23 @@ async fn confirmed(
     for name in judged.volumes {
         let mut path = "/volumes/".to_owned();
         route::percent_encode(name, "", &mut path);
-        let volume = upstream::document(upstream, &path).await?;
-        if volume.is_some_and(|volume| !volumes::visible(&volume, agent).unwrap_or_default()) {
+        let Some(volume) = upstream::document(upstream, &path).await? else { continue };
+        if !volumes::visible(&volume, agent).unwrap_or_default() {
             let hint = "this volume name is not available, choose another";
             return Err(Refusal::never("HostConfig.Mounts", &Value::from(name.as_str()), hint));
         }
+        volumes::remember(&volume, viewer, sent)?;
     }
+    if let Some(mounts) = scan::find(&found, "Mounts")?.filter(|m| !scan::is_null(m.value)) {
+        for mount in scan::items(mounts.value) {
+            let name = scan::text_of(mount?.value, "Name")?;
+            // Such a name is a new volume's or, by `VolumesFrom`, one of another own container.
+            if volumes::made_up(&name) {
+                viewer.memory.known.volume(&name, sent);
+            }
+        }
+    }
+    viewer.memory.known.container(id);
     let mut labels = BTreeMap::new();
     let config = scan::find(&found, "Config")?.map_or(&b"{}"[..], |m| m.value);
     if let Some(set) = scan::find(config, "Labels")?.filter(|m| !scan::is_null(m.value)) {

@@ -1,6 +1,7 @@
 //! The `World` of production: facts asked of the engine and of the host's file system, and the little that is
 //! remembered between requests. Nothing remembered matters: forgetting it costs a look-up, or makes an image shared.
 
+use crate::answer::known::Known;
 use crate::body::Body;
 use crate::engine::{self, Engine};
 use crate::json::{self, Object, Value};
@@ -38,6 +39,8 @@ pub struct Memory {
     brought: RefCell<HashSet<Id>>,
     pulled: RefCell<HashSet<Id>>,
     gave: RefCell<HashMap<Reference, Id>>,
+    /// What is known of the owner's objects, for events.
+    pub known: Known,
     /// Taken shared by what could change files below a bind root, and alone by a start whose binds are checked.
     pub binds: std::sync::Arc<tokio::sync::RwLock<()>>,
     /// Where sockguard runs, once the engine was there to be asked.
@@ -52,7 +55,7 @@ pub struct Lookup {
     /// Who asks.
     pub agent: Rc<Agent>,
     /// What is remembered.
-    pub memory: Memory,
+    pub memory: Rc<Memory>,
     /// The sockets that a bind may name.
     pub sockets: Sockets,
 }
@@ -100,6 +103,12 @@ impl Memory {
         if known.len() < REMEMBERED {
             known.insert(image);
         }
+    }
+
+    /// Did the owner bring, or pull, the image of this ID?
+    pub fn got(&self, id: &str) -> bool {
+        let id = Id::new(id);
+        self.brought.borrow().contains(&id) || self.pulled.borrow().contains(&id)
     }
 
     /// Remembers that the owner gave an image this name.

@@ -138,10 +138,14 @@ pub enum View {
     NetworkList,
     /// `GET /networks/{id}`.
     Network,
+    /// The answer to a network's creation: no warning that tells of another's.
+    NetworkCreated,
     /// `GET /volumes`: own volumes.
     VolumeList,
-    /// `GET /volumes/{name}`, and the answer to its creation.
+    /// `GET /volumes/{name}`.
     Volume,
+    /// The answer to a volume's creation.
+    VolumeCreated,
     /// `GET /events`: own objects' events.
     Events,
     /// `GET /system/df`: own objects and shared images.
@@ -219,6 +223,11 @@ pub enum Step {
     Pulled {
         /// The image.
         image: Id,
+    },
+    /// Remember that an own volume is gone, so that its name may be another's.
+    Gone {
+        /// Its name, where the request names it; else the answer does.
+        volume: Option<String>,
     },
     /// Remember that an exec belongs to a container (the answer has the exec's ID).
     Exec {

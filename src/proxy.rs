@@ -1,10 +1,11 @@
 //! What becomes of one request: the ten steps.
 
-use crate::answer;
+use crate::answer::known::Moment;
+use crate::answer::{self, Viewer};
 use crate::archive::{self, Passage, Written};
 use crate::audit::Record;
 use crate::body::{self, Body};
-use crate::engine;
+use crate::engine::{self, Engine};
 use crate::json::{self, Value};
 use crate::judge::images::ArchiveForm;
 use crate::judge::{self, Ask, BodyKind};
@@ -112,7 +113,7 @@ async fn perform(
     let mut permitted = match action {
         Action::Answer(status, value) => return Ok(Outcome::Answer(json(status, &value))),
         Action::Progress(lines) => {
-            steps::after(&guard.world, &after, b"").await?;
+            steps::after(&guard.world, &after, Moment::now(), b"").await?;
             return Ok(Outcome::Answer(progress(&lines)));
         }
         Action::Send(request) => request,
@@ -133,6 +134,7 @@ async fn perform(
     let plain = before.is_empty() && after.is_empty();
     let exchange = async move {
         let held = steps::before(&guard.world, &before).await?;
+        let sent = Moment::now();
         let response = guard.world.engine.send(request).await;
         if let Some(passage) = &passage
             && let Some(refusal) = passage.refusal()
@@ -147,7 +149,7 @@ async fn perform(
         drop(held);
         let response = if response.status().is_success() {
             let written = passage.map(|passage| passage.written()).unwrap_or_default();
-            let response = show(&guard, response, answer, after, &written).await?;
+            let response = show(&guard, response, answer, after, sent, &written).await?;
             response.map(|body| archive::output::named(body, written.names))
         } else {
             renamed.back(failure(&guard, response).await)
@@ -422,16 +424,19 @@ async fn show(
     response: Response<Incoming>,
     answer: Answer,
     after: Vec<Step>,
+    sent: Moment,
     written: &Written,
 ) -> Result<Response<Body>, Refusal> {
     match answer {
-        Answer::Pass | Answer::Hijack => finish(guard, response, after).await,
-        // Nothing is done after a request whose answer is edited.
-        Answer::View(view) => answer::view(view, &guard.world.agent, &guard.world.engine, response).await,
+        Answer::Pass | Answer::Hijack => finish(guard, response.map(Body::Incoming), after, sent).await,
+        Answer::View(view) => {
+            let shown = answer::view(view, &viewer(guard), sent, response).await?;
+            finish(guard, shown, after, sent).await
+        }
         Answer::Named { names, from } => Ok(answer::named(&guard.world, names, from, written.labels, response)),
         Answer::Created { warnings, image, volumes } => {
             let judged = answer::Judged { warnings: &warnings, image: &image, volumes: &volumes };
-            let made = answer::created(&guard.world.agent, &guard.world.engine, response, judged).await;
+            let made = answer::created(&viewer(guard), sent, response, judged).await;
             let (response, container) = made?;
             if let Some(container) = container {
                 guard.world.memory.container(container);
@@ -442,16 +447,21 @@ async fn show(
 }
 
 /// Does what has to be done when the engine has answered with success: before the client can know that it has.
-async fn finish(guard: &Guard, response: Response<Incoming>, after: Vec<Step>) -> Result<Response<Body>, Refusal> {
+async fn finish(
+    guard: &Guard,
+    response: Response<Body>,
+    after: Vec<Step>,
+    sent: Moment,
+) -> Result<Response<Body>, Refusal> {
     if after.is_empty() {
-        return Ok(response.map(Body::Incoming));
+        return Ok(response);
     }
     if after.iter().all(|step| matches!(step, Step::Brought { .. })) {
         // The answer is the progress of a transfer, at whose end the image is there.
         let world = Rc::clone(&guard.world);
         return Ok(response.map(|body| {
-            body::before_end(Body::Incoming(body), async move |last| {
-                if let Err(why) = steps::after(&world, &after, &last).await {
+            body::before_end(body, async move |last| {
+                if let Err(why) = steps::after(&world, &after, sent, &last).await {
                     tracing::warn!("{}", why.message(&world.agent.policy.name));
                 }
             })
@@ -462,13 +472,19 @@ async fn finish(guard: &Guard, response: Response<Incoming>, after: Vec<Step>) -
     let whole =
         whole.map_err(|e| Refusal::Engine { message: format!("the Docker Engine broke off its answer: {e}") })?;
     let whole = whole.to_bytes();
-    steps::after(&guard.world, &after, &whole).await?;
+    steps::after(&guard.world, &after, sent, &whole).await?;
     Ok(Response::from_parts(head, Body::full(whole)))
 }
 
 /// An answer of failure.
 async fn failure(guard: &Guard, response: Response<Incoming>) -> Response<Body> {
-    answer::error(&guard.world.agent, &guard.world.engine, response).await
+    answer::error(&viewer(guard), response).await
+}
+
+/// Who sees answers.
+fn viewer(guard: &Guard) -> Viewer<Engine> {
+    let world = &guard.world;
+    Viewer { agent: Rc::clone(&world.agent), upstream: Rc::clone(&world.engine), memory: Rc::clone(&world.memory) }
 }
 
 /// The name by which the client knows the container that goes upstream by its ID: the engine's errors say what it was

@@ -1,9 +1,10 @@
 //! What is done around a request, as the permit says: before it is sent, and when it was answered.
 
+use crate::answer::known::Moment;
 use crate::json::{self, Object, Value};
 use crate::judge::images;
 use crate::lookup::{self, Lookup, message};
-use crate::owner::Standing;
+use crate::owner::{OWNER_LABEL, Standing};
 use crate::permit::Step;
 use crate::query::{Param, Query};
 use crate::reference::Reference;
@@ -47,17 +48,19 @@ pub async fn before(world: &Rc<Lookup>, steps: &[Step]) -> Result<Held, Refusal>
             | Step::Pulled { .. }
             | Step::Exec { .. }
             | Step::Tag { .. }
-            | Step::Gave { .. } => {}
+            | Step::Gave { .. }
+            | Step::Gone { .. } => {}
         }
     }
     Ok(held)
 }
 
-/// Does what has to be done when the engine has answered with success. `answer` is its whole (small) body.
+/// Does what has to be done when the engine has answered with success a request that was sent at `sent`. `answer` is its
+/// whole (small) body.
 ///
 /// # Errors
 /// A step that failed; the client hears of it in place of the answer.
-pub async fn after(world: &Rc<Lookup>, steps: &[Step], answer: &[u8]) -> Result<(), Refusal> {
+pub async fn after(world: &Rc<Lookup>, steps: &[Step], sent: Moment, answer: &[u8]) -> Result<(), Refusal> {
     let id = || -> Result<String, Refusal> {
         let answer = json::parse(answer)
             .map_err(|e| Refusal::Engine { message: format!("the engine's answer cannot be read: {e}") })?;
@@ -70,6 +73,8 @@ pub async fn after(world: &Rc<Lookup>, steps: &[Step], answer: &[u8]) -> Result<
             Step::Brought { reference } => brought(world, reference, answer).await,
             Step::Tag { name } => tag(world, &id()?, name).await?,
             Step::Pulled { image } => world.memory.pulled(image.clone()),
+            Step::Gone { volume: Some(name) } => world.memory.known.volume_removed(name, sent),
+            Step::Gone { volume: None } => pruned(world, sent, answer),
             Step::Gave { name, image } => world.memory.gave(name.clone(), image.clone()),
             Step::CreateVolume { .. }
             | Step::MakeDirectory { .. }
@@ -80,6 +85,16 @@ pub async fn after(world: &Rc<Lookup>, steps: &[Step], answer: &[u8]) -> Result<
         }
     }
     Ok(())
+}
+
+/// Remembers which volumes a prune removed.
+fn pruned(world: &Lookup, sent: Moment, answer: &[u8]) {
+    let Ok(answer) = json::parse(answer) else { return };
+    for name in answer.at(&["VolumesDeleted"]).and_then(Value::as_array).unwrap_or_default() {
+        if let Some(name) = name.as_str() {
+            world.memory.known.volume_removed(name, sent);
+        }
+    }
 }
 
 fn failed(what: &str, status: StatusCode, answer: &Value) -> Refusal {
@@ -103,6 +118,7 @@ async fn create_volume(
         ("DriverOpts", object(options)),
         ("Labels", object(labels)),
     ]);
+    let sent = Moment::now();
     let (status, answer) = world.engine.call(Method::POST, "/volumes/create", Some(&body)).await?;
     if status != StatusCode::CREATED {
         return Err(failed(&format!("creating the volume `{name}`"), status, &answer));
@@ -110,6 +126,10 @@ async fn create_volume(
     let carries = |key: &str, value: &str| answer.at(&["Labels", key]).and_then(Value::as_str) == Some(value);
     let made_so = |key: &str, value: &str| answer.at(&["Options", key]).and_then(Value::as_str) == Some(value);
     if labels.iter().all(|(k, v)| carries(k, v)) && options.iter().all(|(k, v)| made_so(k, v)) {
+        if labels.iter().any(|(key, _)| key == OWNER_LABEL) {
+            let created = answer.at(&["CreatedAt"]).and_then(Value::as_str).and_then(Moment::parse);
+            world.memory.known.volume(name, sent.of_creation(created));
+        }
         Ok(())
     } else {
         Err(Refusal::never("the volume", &Value::from(name), "this volume name is not available, choose another"))

@@ -2,8 +2,7 @@
 
 use super::labels::{self, Holder};
 use super::upstream::{self, Upstream};
-use super::{images, scan};
-use crate::judge::Agent;
+use super::{Viewer, images, scan};
 use crate::owner::Owner;
 use crate::refusal::Refusal;
 use crate::{policy, route};
@@ -17,19 +16,18 @@ const HIDDEN: &str = "…";
 const MOST_QUESTIONS: usize = 16;
 
 /// The message for the agent.
-pub async fn scrubbed(message: &str, agent: &Agent, upstream: &impl Upstream) -> String {
+pub async fn scrubbed(message: &str, viewer: &Viewer<impl Upstream>) -> String {
     // Only what the request named.
     if message.starts_with("No such ") {
         return message.to_owned();
     }
-    let mut scrubber = Scrubber { agent, upstream, known: HashMap::new() };
+    let mut scrubber = Scrubber { viewer, known: HashMap::new() };
     let message = scrubber.volumes(message).await;
     scrubber.ids(&message).await
 }
 
 struct Scrubber<'a, U> {
-    agent: &'a Agent,
-    upstream: &'a U,
+    viewer: &'a Viewer<U>,
     known: HashMap<String, bool>,
 }
 
@@ -114,11 +112,13 @@ impl<U: Upstream> Scrubber<'_, U> {
     /// What a path within this volume may tell.
     async fn volume(&mut self, name: &str) -> Option<VolumePath> {
         let volume = self.ask("volumes", name, "").await?;
-        let labels = labels::read_in(&volume, "Labels", &self.agent.owner).ok()?;
+        let labels = labels::read_in(&volume, "Labels", &self.viewer.agent.owner).ok()?;
         match (labels.root, labels.holder) {
             (Some(root), _) => Some(VolumePath::Root(root.into_owned())),
             (None, Holder::Me) => Some(VolumePath::Own),
-            (None, Holder::Nobody) => policy::any(&self.agent.policy.volume.shared, name).then_some(VolumePath::Own),
+            (None, Holder::Nobody) => {
+                policy::any(&self.viewer.agent.policy.volume.shared, name).then_some(VolumePath::Own)
+            }
             (None, Holder::Other) => None,
         }
     }
@@ -137,7 +137,7 @@ impl<U: Upstream> Scrubber<'_, U> {
     }
 
     async fn find(&mut self, id: &str) -> bool {
-        let me = &self.agent.owner;
+        let me = &self.viewer.agent.owner;
         if let Some(container) = self.ask("containers", id, "/json").await {
             return config_holder(&container, me) == Some(Holder::Me);
         }
@@ -145,7 +145,8 @@ impl<U: Upstream> Scrubber<'_, U> {
             return match config_holder(&image, me) {
                 Some(Holder::Me) => true,
                 Some(Holder::Nobody) => images::named(&image).unwrap_or_default(),
-                Some(Holder::Other) | None => false,
+                Some(Holder::Other) => scan::text_of(&image, "Id").is_ok_and(|id| self.viewer.memory.got(&id)),
+                None => false,
             };
         }
         for kind in ["networks", "volumes"] {
@@ -160,7 +161,7 @@ impl<U: Upstream> Scrubber<'_, U> {
         let mut path = format!("/{kind}/");
         route::percent_encode(name, "", &mut path);
         path.push_str(end);
-        upstream::document(self.upstream, &path).await.ok().flatten()
+        upstream::document(&*self.viewer.upstream, &path).await.ok().flatten()
     }
 }
 
@@ -193,6 +194,16 @@ fn next_id(text: &str) -> Option<(&str, &str, &str)> {
         from = end;
     }
     None
+}
+
+/// All such IDs of a text.
+pub fn ids(text: &str) -> impl Iterator<Item = &str> {
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        let (_, id, after) = next_id(rest)?;
+        rest = after;
+        Some(id)
+    })
 }
 
 /// The container's name where an endpoint's ID follows: `endpoint NAME (ID)`, `(name:"NAME" id:"ID")`.

@@ -1,24 +1,20 @@
 //! `GET /events`: a filtered stream. Containers' and images' events carry labels; networks' and volumes' do not, so it is
-//! remembered which are the agent's: asked for when the stream begins and whenever one is made.
+//! remembered which are the agent's: when it makes one, when a stream begins, and whenever an event tells of a new one.
 //!
-//! What no longer exists when its event is read (a replay by `since`) and carries no label cannot be judged, and is not
-//! shown.
+//! What no longer exists when its event is read (a replay by `since`), carries no label, and was made before sockguard
+//! started cannot be judged, and is not shown.
 
+use super::known::Moment;
 use super::labels::{self, Holder};
 use super::scan::{self, Broken, Show};
 use super::split::{Parts, Splitter, Token};
 use super::stream::Editor;
 use super::upstream::{self, OwnContainers, Upstream};
-use super::{images, networks};
+use super::{Viewer, images, networks};
 use crate::body::BodyError;
-use crate::judge::Agent;
+use crate::judge::volumes::ROOT_PREFIX;
 use crate::refusal::Refusal;
 use crate::route;
-use std::collections::{HashSet, VecDeque};
-use std::rc::Rc;
-
-/// How many containers are remembered as not the agent's.
-const FOREIGN_KEPT: usize = 256;
 
 /// How the stream separates its events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,18 +33,8 @@ pub struct Events<U> {
 }
 
 struct Judge<U> {
-    agent: Rc<Agent>,
-    upstream: Rc<U>,
-    known: Option<Known>,
-}
-
-/// The objects that the agent may hear of.
-struct Known {
-    containers: OwnContainers,
-    foreign: VecDeque<Box<str>>,
-    images: HashSet<Box<str>>,
-    networks: HashSet<Box<str>>,
-    volumes: HashSet<Box<str>>,
+    viewer: Viewer<U>,
+    began: Moment,
 }
 
 /// An event, as far as it has to be known.
@@ -57,18 +43,19 @@ struct Event<'a> {
     action: &'a str,
     id: &'a str,
     attributes: &'a [u8],
+    at: Moment,
 }
 
 impl<U: Upstream> Events<U> {
     /// For this agent.
-    pub fn new(agent: Rc<Agent>, upstream: Rc<U>, separator: Separator) -> Self {
-        Self { splitter: Splitter::new(Parts::Documents), judge: Judge { agent, upstream, known: None }, separator }
+    pub fn new(viewer: Viewer<U>, separator: Separator) -> Self {
+        Self { splitter: Splitter::new(Parts::Documents), judge: Judge { viewer, began: Moment::now() }, separator }
     }
 }
 
 impl<U: Upstream> Editor for Events<U> {
     async fn begin(&mut self) -> Result<(), BodyError> {
-        self.judge.load().await.map_err(|refusal| refusal.message(&self.judge.agent.policy.name))?;
+        self.judge.load().await.map_err(|refusal| refusal.message(&self.judge.viewer.agent.policy.name))?;
         Ok(())
     }
 
@@ -99,26 +86,37 @@ impl<U: Upstream> Editor for Events<U> {
 }
 
 impl<U: Upstream> Judge<U> {
+    /// Asks for what there is: the stream has begun, so nothing is missed that is made from now on.
     async fn load(&mut self) -> Result<(), Refusal> {
-        let (upstream, owner) = (&*self.upstream, &self.agent.owner);
-        self.known = Some(Known {
-            containers: OwnContainers::load(upstream, owner).await?,
-            foreign: VecDeque::new(),
-            images: upstream::visible_images(upstream, owner).await?,
-            networks: upstream::own_networks(upstream, owner).await?,
-            volumes: upstream::own_volumes(upstream, owner).await?,
-        });
+        let Viewer { agent, upstream, memory } = &self.viewer;
+        let known = &memory.known;
+        for id in OwnContainers::load(&**upstream, &agent.owner).await?.ids() {
+            known.container(id);
+        }
+        for id in upstream::visible_images(&self.viewer).await? {
+            known.image(&id);
+        }
+        for id in upstream::own_networks(&**upstream, &agent.owner).await? {
+            known.network(&id);
+        }
+        let asked = Moment::now();
+        known.volumes(&upstream::own_volumes(&**upstream, &agent.owner).await?, asked);
         Ok(())
     }
 
     async fn event(&mut self, event: &[u8], out: &mut Vec<u8>) -> Result<Show, BodyError> {
         let [mut kind, mut action, mut id] = [const { std::borrow::Cow::Borrowed("") }; 3];
         let mut attributes: &[u8] = b"null";
+        let mut at = Moment::now();
         for member in scan::members(event) {
             let member = member?;
             match member.key {
                 b"Type" => kind = scan::text(member.value).ok_or(Broken("an event's type is no text"))?,
                 b"Action" => action = scan::text(member.value).ok_or(Broken("an event's action is no text"))?,
+                b"timeNano" => {
+                    let nanos = scan::int(member.value).ok_or(Broken("an event's time is no number"))?;
+                    at = Moment::from_nanos(nanos);
+                }
                 b"Actor" => {
                     id = scan::text_of(member.value, "ID")?;
                     if let Some(found) = scan::find(member.value, "Attributes")? {
@@ -128,7 +126,7 @@ impl<U: Upstream> Judge<U> {
                 _ => {}
             }
         }
-        let facts = Event { kind: &kind, action: &action, id: &id, attributes };
+        let facts = Event { kind: &kind, action: &action, id: &id, attributes, at };
         if self.shown(&facts).await? == Show::Hidden {
             return Ok(Show::Hidden);
         }
@@ -145,132 +143,117 @@ impl<U: Upstream> Judge<U> {
         Ok(Show::Shown)
     }
 
-    async fn shown(&mut self, event: &Event<'_>) -> Result<Show, BodyError> {
-        let labels = labels::read(event.attributes, &self.agent.owner)?;
-        Ok(match (event.kind, labels.holder) {
+    async fn shown(&self, event: &Event<'_>) -> Result<Show, BodyError> {
+        let Viewer { agent, memory, .. } = &self.viewer;
+        let labels = labels::read(event.attributes, &agent.owner)?;
+        let shown = match (event.kind, labels.holder) {
             ("container", Holder::Me) => {
-                let Some(known) = &mut self.known else { return Ok(Show::Hidden) };
-                match event.action {
-                    "destroy" => known.containers.remove(event.id),
-                    _ => known.containers.add(event.id),
-                }
-                Show::Shown
+                memory.known.container(event.id);
+                true
             }
-            ("container", Holder::Other | Holder::Nobody) => Show::Hidden,
+            ("container", Holder::Other | Holder::Nobody) => false,
             ("image", Holder::Me) => {
                 // A pull or push names the reference, not the ID.
-                if let Some(known) = self.known.as_mut().filter(|_| event.id.starts_with("sha256:")) {
-                    known.images.insert(event.id.into());
+                if event.id.starts_with("sha256:") {
+                    memory.known.image(event.id);
                 }
-                Show::Shown
+                true
             }
-            ("image", Holder::Other) => Show::Hidden,
-            ("image", Holder::Nobody) => self.image(event).await?,
+            ("image", Holder::Other | Holder::Nobody) => self.image(event, labels.holder).await?,
             // A label of this kind on these would be an attribute that some driver made up.
             ("network", _) => self.network(event).await?,
             ("volume", _) => self.volume(event).await?,
             // The engine itself, plugins, the build cache, a swarm's things.
-            _ => Show::Hidden,
-        })
+            _ => false,
+        };
+        Ok(if shown { Show::Shown } else { Show::Hidden })
     }
 
-    /// An image event without an owner: of a shared image, or of one that is gone.
-    async fn image(&mut self, event: &Event<'_>) -> Result<Show, BodyError> {
-        let Some(known) = &mut self.known else { return Ok(Show::Hidden) };
-        if matches!(event.action, "delete" | "untag") {
-            let visible = known.images.contains(event.id);
-            if event.action == "delete" {
-                known.images.remove(event.id);
-            }
-            return Ok(if visible { Show::Shown } else { Show::Hidden });
+    /// An image event without the agent's label: of a shared image, of one that is gone, of one that the agent brought.
+    async fn image(&self, event: &Event<'_>, holder: Holder) -> Result<bool, BodyError> {
+        let Viewer { agent, memory, .. } = &self.viewer;
+        if event.id.starts_with("sha256:") && holder == Holder::Other {
+            return Ok(memory.got(event.id));
         }
-        if known.images.contains(event.id) {
-            return Ok(Show::Shown);
+        if memory.known.has_image(event.id) {
+            return Ok(true);
+        }
+        if matches!(event.action, "delete" | "untag") {
+            return Ok(false);
         }
         // A pull names the reference, not the ID.
         let mut path = "/images/".to_owned();
         route::percent_encode(event.id, "/:@", &mut path);
         path.push_str("/json");
-        let Some(image) = self.ask(&path).await? else { return Ok(Show::Hidden) };
+        let Some(image) = self.ask(&path).await? else { return Ok(false) };
+        let id = scan::text_of(&image, "Id")?;
         let config = scan::find(&image, "Config")?.map_or(&b"null"[..], |m| m.value);
         let holder = match scan::is_null(config) {
             true => Holder::Nobody,
-            false => labels::read_in(config, "Labels", &self.agent.owner)?.holder,
+            false => labels::read_in(config, "Labels", &agent.owner)?.holder,
         };
         let visible = match holder {
             Holder::Me => true,
-            Holder::Other => false,
+            Holder::Other => memory.got(&id),
             Holder::Nobody => images::named(&image)?,
         };
-        match (&mut self.known, visible) {
-            (Some(known), true) => {
-                known.images.insert(scan::text_of(&image, "Id")?.into());
-                Ok(Show::Shown)
-            }
-            _ => Ok(Show::Hidden),
+        if visible {
+            memory.known.image(&id);
         }
+        Ok(visible)
     }
 
-    async fn network(&mut self, event: &Event<'_>) -> Result<Show, BodyError> {
-        let Some(known) = &mut self.known else { return Ok(Show::Hidden) };
-        let own = match event.action {
-            "destroy" => known.networks.remove(event.id),
-            _ if known.networks.contains(event.id) => true,
-            "create" => self.made(event, "networks").await?,
-            _ => false,
-        };
-        let shared = !own && networks::built_in(&scan::text_of(event.attributes, "name")?);
-        self.with_container(event, own, shared).await
-    }
-
-    async fn volume(&mut self, event: &Event<'_>) -> Result<Show, BodyError> {
-        let Some(known) = &mut self.known else { return Ok(Show::Hidden) };
-        let own = match event.action {
-            "destroy" => known.volumes.remove(event.id),
-            _ if known.volumes.contains(event.id) => true,
-            "create" => self.made(event, "volumes").await?,
-            _ => false,
-        };
-        let shared = !own && crate::policy::any(&self.agent.policy.volume.shared, event.id);
-        self.with_container(event, own, shared).await
-    }
-
-    /// An event of a network or a volume that is the agent's or shared. Where a container has to do with it, it must be
-    /// the agent's.
-    async fn with_container(&mut self, event: &Event<'_>, own: bool, shared: bool) -> Result<Show, BodyError> {
-        if !own && !shared {
-            return Ok(Show::Hidden);
-        }
+    async fn network(&self, event: &Event<'_>) -> Result<bool, BodyError> {
         let container = scan::text_of(event.attributes, "container")?;
-        let shown = match (container.is_empty(), own) {
-            (true, own) => own,
-            (false, _) => self.is_own_container(&container).await?,
+        let shared = networks::built_in(&scan::text_of(event.attributes, "name")?);
+        let visible = match (shared, container.is_empty()) {
+            (true, nobody) => !nobody,
+            (false, _) => networks::is_own(event.id, &self.viewer).await.map_err(|refusal| self.failed(&refusal))?,
         };
-        Ok(if shown { Show::Shown } else { Show::Hidden })
+        // Where a container has to do with it, it must be the agent's.
+        Ok(visible && (container.is_empty() || self.is_own_container(&container).await?))
     }
 
-    /// Is the network or volume that was just made the agent's? Then it is remembered.
-    async fn made(&mut self, event: &Event<'_>, kind: &str) -> Result<bool, BodyError> {
-        let mut path = format!("/{kind}/");
-        route::percent_encode(event.id, "", &mut path);
-        let Some(object) = self.ask(&path).await? else { return Ok(false) };
-        let labels = labels::read_in(&object, "Labels", &self.agent.owner)?;
-        let own = labels.holder == Holder::Me && labels.root.is_none();
-        if let (Some(known), true) = (&mut self.known, own) {
-            match kind {
-                "networks" => known.networks.insert(event.id.into()),
-                _ => known.volumes.insert(event.id.into()),
-            };
+    async fn volume(&self, event: &Event<'_>) -> Result<bool, BodyError> {
+        let Viewer { agent, memory, .. } = &self.viewer;
+        let known = &memory.known;
+        let container = scan::text_of(event.attributes, "container")?;
+        if !container.is_empty() {
+            // An own container mounts own and shared volumes, and those that stand for bind roots.
+            return Ok(self.is_own_container(&container).await?
+                && (known.had_volume(event.id, event.at) || !self.is_root(event.id).await?));
+        }
+        if event.action == "create" && event.at >= self.began && !known.had_volume(event.id, event.at) {
+            // Its maker may not have been answered yet, or is another sockguard, for the same owner. Of a creation of the
+            // past nothing is asked: the name may have come to stand for another volume.
+            let Some(volume) = self.ask(&volume_path(event.id)).await? else { return Ok(false) };
+            let labels = labels::read_in(&volume, "Labels", &agent.owner)?;
+            if labels.holder == Holder::Me && labels.root.is_none() {
+                known.volume(event.id, event.at);
+            }
+        }
+        let own = known.had_volume(event.id, event.at);
+        if own && event.action == "destroy" {
+            known.volume_went(event.id, event.at);
         }
         Ok(own)
     }
 
-    async fn is_own_container(&mut self, id: &str) -> Result<bool, BodyError> {
-        let Some(known) = &self.known else { return Ok(false) };
-        if known.containers.has(id) {
+    /// Does the volume stand for a bind root?
+    async fn is_root(&self, name: &str) -> Result<bool, BodyError> {
+        if name.starts_with(ROOT_PREFIX) {
             return Ok(true);
         }
-        if known.foreign.iter().any(|foreign| &**foreign == id) {
+        let Some(volume) = self.ask(&volume_path(name)).await? else { return Ok(false) };
+        Ok(labels::read_in(&volume, "Labels", &self.viewer.agent.owner)?.root.is_some())
+    }
+
+    async fn is_own_container(&self, id: &str) -> Result<bool, BodyError> {
+        let Viewer { agent, memory, .. } = &self.viewer;
+        if memory.known.has_container(id) || memory.knows(id) {
+            return Ok(true);
+        }
+        if memory.known.is_foreign(id) {
             return Ok(false);
         }
         let mut path = "/containers/".to_owned();
@@ -279,24 +262,30 @@ impl<U: Upstream> Judge<U> {
         let own = match self.ask(&path).await? {
             Some(container) => {
                 let config = scan::find(&container, "Config")?.ok_or(Broken("a container has no configuration"))?;
-                labels::read_in(config.value, "Labels", &self.agent.owner)?.holder == Holder::Me
+                labels::read_in(config.value, "Labels", &agent.owner)?.holder == Holder::Me
             }
             None => false,
         };
-        let Some(known) = &mut self.known else { return Ok(false) };
         if own {
-            known.containers.add(id);
+            memory.known.container(id);
         } else {
-            if known.foreign.len() >= FOREIGN_KEPT {
-                known.foreign.pop_front();
-            }
-            known.foreign.push_back(id.into());
+            memory.known.foreign(id);
         }
         Ok(own)
     }
 
     async fn ask(&self, path: &str) -> Result<Option<bytes::Bytes>, BodyError> {
-        let answer = upstream::document(&*self.upstream, path).await;
-        Ok(answer.map_err(|refusal| refusal.message(&self.agent.policy.name))?)
+        let answer = upstream::document(&*self.viewer.upstream, path).await;
+        answer.map_err(|refusal| self.failed(&refusal))
     }
+
+    fn failed(&self, refusal: &Refusal) -> BodyError {
+        refusal.message(&self.viewer.agent.policy.name).into()
+    }
+}
+
+fn volume_path(name: &str) -> String {
+    let mut path = "/volumes/".to_owned();
+    route::percent_encode(name, "", &mut path);
+    path
 }

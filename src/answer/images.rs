@@ -4,18 +4,20 @@ use super::labels::{self, Holder};
 use super::scan::{self, Broken, Show};
 use super::upstream::OwnContainers;
 use crate::json::{self, Value};
+use crate::lookup::Memory;
 use crate::owner::{LABEL_PREFIX, Owner};
 use std::borrow::Cow;
 
-/// Is this element of a list the agent's or shared? An image without a name that nobody owns is a step of somebody's
+/// Is this element of a list the agent's or shared? One that was built for another owner and brought by this one is
+/// shared; an image without a name that nobody owns is a step of somebody's
 /// build.
 ///
 /// # Errors
 /// It cannot be understood.
-pub fn visible(image: &[u8], me: &Owner) -> Result<bool, Broken> {
+pub fn visible(image: &[u8], me: &Owner, memory: &Memory) -> Result<bool, Broken> {
     Ok(match labels::read_in(image, "Labels", me)?.holder {
         Holder::Me => true,
-        Holder::Other => false,
+        Holder::Other => memory.got(&scan::text_of(image, "Id")?),
         Holder::Nobody => named(image)?,
     })
 }
@@ -66,6 +68,7 @@ pub fn element(image: &[u8], own: &OwnContainers, out: &mut Vec<u8>) -> Result<S
 pub fn inspection(image: &[u8], own: &OwnContainers, out: &mut Vec<u8>) -> Result<Show, Broken> {
     scan::each_member(image, out, |member, out| match member.key {
         b"Config" | b"ContainerConfig" if !scan::is_null(member.value) => {
+            let of_container = member.key == b"ContainerConfig";
             scan::each_member(member.value, out, |member, out| match member.key {
                 b"Labels" => {
                     let mark = out.len();
@@ -77,17 +80,9 @@ pub fn inspection(image: &[u8], own: &OwnContainers, out: &mut Vec<u8>) -> Resul
                     }
                     Ok(shown)
                 }
-                // The classic builder keeps the step that made the image: the label's, often.
-                b"Cmd" if !scan::is_null(member.value) => {
-                    scan::each_item(member.value, out, |word, out| {
-                        match scan::text(word).as_deref().and_then(without_our_labels) {
-                            Some(step) => out.extend_from_slice(Value::from(step).to_string().as_bytes()),
-                            None => out.extend_from_slice(word),
-                        }
-                        Ok(Show::Shown)
-                    })?;
-                    Ok(Show::Shown)
-                }
+                // The classic builder keeps the step that made the image: the label's, often. What was before it is not
+                // known here, so there is none, as in an image that was imported.
+                b"Cmd" if of_container && is_label_step(member.value)? => Ok(scan::pass(b"null", out)),
                 _ => Ok(scan::pass(member.value, out)),
             })?;
             Ok(Show::Shown)
@@ -150,6 +145,19 @@ fn without_our_labels(step: &str) -> Option<String> {
     }
     let kept: Vec<&str> = step.split(' ').filter(|word| !word.starts_with(LABEL_PREFIX)).collect();
     Some(kept.join(" "))
+}
+
+/// Is this command of a build's container the step that sets sockguard's label?
+fn is_label_step(command: &[u8]) -> Result<bool, Broken> {
+    if scan::is_null(command) {
+        return Ok(false);
+    }
+    for word in scan::items(command) {
+        if scan::text(word?.value).is_some_and(|word| without_our_labels(&word).is_some()) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Manifests name the containers that use them. They are few, and only there when asked for.

@@ -4,10 +4,8 @@ use super::scan::{Comma, Show};
 use super::split::{Parts, Splitter, Token};
 use super::stream::Editor;
 use super::upstream::{OwnContainers, Upstream};
-use super::{containers, images, networks, volumes};
+use super::{Viewer, containers, images, networks, volumes};
 use crate::body::BodyError;
-use crate::judge::Agent;
-use std::rc::Rc;
 
 /// What a list is of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,24 +22,23 @@ pub enum Kind {
 
 /// Shows or hides elements.
 pub struct Elements<U> {
-    agent: Rc<Agent>,
-    upstream: Rc<U>,
+    viewer: Viewer<U>,
     own: Option<OwnContainers>,
 }
 
 impl<U: Upstream> Elements<U> {
     /// For this agent.
-    pub fn new(agent: Rc<Agent>, upstream: Rc<U>) -> Self {
-        Self { agent, upstream, own: None }
+    pub fn new(viewer: Viewer<U>) -> Self {
+        Self { viewer, own: None }
     }
 
     /// The agent's own containers, asked for once, where an element makes it necessary.
     pub async fn own(&mut self) -> Result<&OwnContainers, BodyError> {
         let own = match self.own.take() {
             Some(own) => own,
-            None => OwnContainers::load(&*self.upstream, &self.agent.owner)
+            None => OwnContainers::load(&*self.viewer.upstream, &self.viewer.agent.owner)
                 .await
-                .map_err(|refusal| refusal.message(&self.agent.policy.name))?,
+                .map_err(|refusal| refusal.message(&self.viewer.agent.policy.name))?,
         };
         Ok(self.own.insert(own))
     }
@@ -50,10 +47,10 @@ impl<U: Upstream> Elements<U> {
     /// known, and the agent's other objects are no less there.
     pub async fn write(&mut self, kind: Kind, element: &[u8], out: &mut Vec<u8>) -> Result<Show, BodyError> {
         let mark = out.len();
-        let me = &self.agent.owner;
+        let me = &self.viewer.agent.owner;
         let written = match kind {
             Kind::Containers => containers::element(element, me, out),
-            Kind::Volumes => volumes::element(element, &self.agent, out),
+            Kind::Volumes => volumes::element(element, &self.viewer.agent, out),
             Kind::Networks => match networks::names_containers(element) {
                 Ok(true) => {
                     let me = me.clone();
@@ -62,7 +59,7 @@ impl<U: Upstream> Elements<U> {
                 Ok(false) => networks::element(element, me, &OwnContainers::default(), out),
                 Err(broken) => Err(broken),
             },
-            Kind::Images => match images::visible(element, me) {
+            Kind::Images => match images::visible(element, me, &self.viewer.memory) {
                 Ok(true) => match images::counts_containers(element) {
                     Ok(true) => images::element(element, self.own().await?, out),
                     Ok(false) => images::element(element, &OwnContainers::default(), out),
@@ -99,12 +96,12 @@ struct Writer<U> {
 
 impl<U: Upstream> List<U> {
     /// A list of this kind.
-    pub fn new(kind: Kind, agent: Rc<Agent>, upstream: Rc<U>) -> Self {
+    pub fn new(kind: Kind, viewer: Viewer<U>) -> Self {
         let parts = match kind {
             Kind::Containers | Kind::Images | Kind::Networks => Parts::Items,
             Kind::Volumes => Parts::Under(&["Volumes"]),
         };
-        let elements = Elements::new(agent, upstream);
+        let elements = Elements::new(viewer);
         let writer = Writer { kind, elements, depth: 0, key: Vec::new(), commas: [Comma::default(), Comma::default()] };
         Self { splitter: Splitter::new(parts), writer }
     }

@@ -122,6 +122,10 @@ fn agent() -> Rc<Agent> {
     Rc::new(Agent { owner: Owner::new("me").expect("an owner"), policy })
 }
 
+fn viewer(upstream: &Rc<Recorded>) -> Viewer<Recorded> {
+    Viewer { agent: agent(), upstream: Rc::clone(upstream), memory: Rc::new(Memory::default()) }
+}
+
 fn wait<F: Future>(future: F) -> F::Output {
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     runtime.block_on(future)
@@ -130,7 +134,8 @@ fn wait<F: Future>(future: F) -> F::Output {
 /// What the agent sees of an answer that comes in pieces of this size.
 async fn seen(shape: View, upstream: &Rc<Recorded>, answer: &[u8], size: usize) -> Result<String, String> {
     let response = Response::new(Pieces::of(answer, size));
-    let shown = view(shape, &agent(), upstream, response).await.map_err(|refusal| refusal.message("test"))?;
+    let shown =
+        view(shape, &viewer(upstream), Moment::now(), response).await.map_err(|refusal| refusal.message("test"))?;
     let bytes = upstream::collect(shown.into_body(), 1 << 20).await.map_err(|refusal| refusal.message("test"))?;
     Ok(String::from_utf8(bytes.into()).expect("text"))
 }
@@ -378,7 +383,7 @@ fn error_messages_tell_nothing_of_others() {
         let mut response = Response::new(Pieces::of(body.as_bytes(), 10));
         *response.status_mut() = hyper::StatusCode::CONFLICT;
         let answer = wait(async {
-            let answer = error(&agent(), &Recorded::of("20.10"), response).await;
+            let answer = error(&viewer(&Recorded::of("20.10")), response).await;
             upstream::collect(answer.into_body(), 1 << 20).await.expect("a body")
         });
         let answer = json::parse(&answer).expect("JSON");
@@ -390,7 +395,7 @@ fn error_messages_tell_nothing_of_others() {
 fn an_error_message_is_bounded() {
     let response = Response::new(Pieces::of(&[b'x'; 70_000], 1000));
     let answer = wait(async {
-        let answer = error(&agent(), &Recorded::of("20.10"), response).await;
+        let answer = error(&viewer(&Recorded::of("20.10")), response).await;
         upstream::collect(answer.into_body(), 1 << 20).await.expect("a body")
     });
     assert_eq!(&answer[..], b"{\"message\":\"sockguard: the engine's error message is too long\"}\n");
@@ -409,7 +414,7 @@ fn a_new_container_is_what_was_judged() {
     let create = |answer: &str, judged: Judged<'_>| {
         let response = Response::new(Pieces::of(answer.as_bytes(), 10));
         wait(async {
-            let (response, container) = created(&agent(), &upstream, response, judged).await?;
+            let (response, container) = created(&viewer(&upstream), Moment::now(), response, judged).await?;
             let body = upstream::collect(response.into_body(), 1 << 20).await?;
             Ok::<_, Refusal>((String::from_utf8(body.into()).expect("text"), container))
         })
@@ -444,13 +449,142 @@ fn events_go_on_one_by_one() {
     let mut response = Response::new(Pieces::of(sequence.as_bytes(), 333));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json-seq"));
     let shown = wait(async {
-        let shown = view(View::Events, &agent(), &Recorded::of("29"), response).await.expect("events");
+        let shown = view(View::Events, &viewer(&Recorded::of("29")), Moment::now(), response).await.expect("events");
         upstream::collect(shown.into_body(), 1 << 20).await.expect("events")
     });
     let plain = wait(seen(View::Events, &Recorded::of("29"), text.as_bytes(), 4096)).expect("events");
     let expected: String = plain.lines().map(|event| format!("\u{1e}{event}\n")).collect();
     assert_eq!(String::from_utf8_lossy(&shown), expected);
     assert!(!plain.is_empty());
+}
+
+/// What a viewer sees of events that are told as `TYPE ACTION ID TIME CONTAINER`.
+fn events(viewer: &Viewer<Recorded>, told: &[(&str, &str, &str, i64, &str)]) -> Vec<String> {
+    let mut stream = String::new();
+    for (kind, action, id, time, container) in told {
+        let attributes = match *container {
+            "" => Value::from([("driver", Value::from("local"))]),
+            container => Value::from([("container", Value::from(container))]),
+        };
+        let actor = Value::from([("ID", Value::from(*id)), ("Attributes", attributes)]);
+        let head = [("Type", *kind), ("Action", *action)].map(|(key, text)| (key, Value::from(text)));
+        let mut event = Value::from(head);
+        if let Some(event) = event.as_object_mut() {
+            event.set("Actor", actor);
+        }
+        stream.push_str(&event.to_string().replace("{\"Type\"", &format!("{{\"timeNano\":{time},\"Type\"")));
+        stream.push('\n');
+    }
+    let shown = wait(async {
+        let response = Response::new(Pieces::of(stream.as_bytes(), 100));
+        let shown = view(View::Events, viewer, Moment::now(), response).await.expect("events");
+        upstream::collect(shown.into_body(), 1 << 20).await.expect("events")
+    });
+    let shown = String::from_utf8_lossy(&shown).into_owned();
+    let text = |event: &Value, path: &[&str]| event.at(path).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let lines = shown.lines().map(|line| json::parse(line.as_bytes()).expect("an event"));
+    lines.map(|event| format!("{} {}", text(&event, &["Action"]), text(&event, &["Actor", "ID"]))).collect()
+}
+
+#[test]
+fn events_of_what_is_gone_are_shown_to_its_owner() {
+    let viewer = viewer(&Recorded::of("20.10"));
+    let (network, foreign) = ("1".repeat(64), "2".repeat(64));
+    viewer.memory.known.network(&network);
+    viewer.memory.known.container("c");
+    viewer.memory.known.volume("v", Moment::from_nanos(10));
+    viewer.memory.known.volume_went("v", Moment::from_nanos(13));
+    let told = [
+        ("network", "create", &*network, 1, ""),
+        ("network", "create", &*foreign, 2, ""),
+        ("network", "connect", &*network, 3, "c"),
+        ("network", "connect", &*network, 4, "theirs"),
+        ("network", "connect", &*foreign, 5, "theirs"),
+        ("network", "destroy", &*network, 6, ""),
+        ("network", "destroy", &*foreign, 7, ""),
+        // Before and after the agent's, the name is somebody else's.
+        ("volume", "destroy", "v", 9, ""),
+        ("volume", "create", "v", 10, ""),
+        ("volume", "mount", "v", 11, "c"),
+        ("volume", "mount", "v", 12, "theirs"),
+        ("volume", "mount", "sockguard-root-1", 12, "c"),
+        ("volume", "mount", "rootvol", 12, "c"),
+        ("volume", "destroy", "v", 13, ""),
+        ("volume", "create", "v", 14, ""),
+        ("volume", "mount", "v", 15, "theirs"),
+        ("volume", "destroy", "v", 16, ""),
+        // The agent's, but it is not known that it was at this moment.
+        ("volume", "create", "myvol", 17, ""),
+        ("volume", "create", "theirvol", 17, ""),
+    ];
+    let own = [0, 2, 5, 8, 9, 13].map(|i| format!("{} {}", told[i].1, told[i].2));
+    assert_eq!(events(&viewer, &told), own);
+    let only_later = [told[14], told[15], told[16]];
+    assert!(events(&viewer, &only_later).is_empty());
+}
+
+#[test]
+fn events_of_new_volumes_are_those_of_now() {
+    let viewer = viewer(&Recorded::of("20.10"));
+    let now = i64::MAX / 2;
+    let told = [("volume", "create", "myvol", now, ""), ("volume", "create", "theirvol", now, "")];
+    assert_eq!(events(&viewer, &told), ["create myvol"]);
+}
+
+#[test]
+fn new_networks_and_volumes_are_remembered() {
+    let viewer = viewer(&Recorded::of("20.10"));
+    let show = |shape, answer: &str| {
+        wait(async {
+            let response = Response::new(Pieces::of(answer.as_bytes(), 20));
+            let shown = view(shape, &viewer, Moment::from_nanos(5), response).await?;
+            let body = upstream::collect(shown.into_body(), 1 << 20).await?;
+            Ok::<_, Refusal>(String::from_utf8(body.into()).expect("text"))
+        })
+    };
+    let list = Recorded::of("20.10").list("networks.json");
+    let id = |name: &str| {
+        let found = Recorded::of("20.10").element(&list, name).expect(name);
+        found.at(&["Id"]).and_then(Value::as_str).expect("an ID").to_owned()
+    };
+    let (own, foreign, new) = (id("mynet"), id("theirnet"), "3".repeat(64));
+    let answer = |warning: &str| format!("{{\"Id\":\"{new}\",\"Warning\":\"{warning}\"}}\n");
+    let same_name = |id: &str| format!("Network with name n (id : {id}) already exists");
+    for (warning, told) in [
+        (String::new(), true),
+        ("no addresses are left".to_owned(), true),
+        (same_name(&own), true),
+        (same_name(&new), true),
+        (same_name(&foreign), false),
+        (same_name(&"4".repeat(64)), false),
+        (same_name(&foreign[..12]), false),
+    ] {
+        let shown = show(View::NetworkCreated, &answer(&warning)).expect("an answer");
+        assert_eq!(shown, answer(if told { &warning } else { "" }));
+    }
+    assert!(viewer.memory.known.has_network(&new));
+    let volume = read("20.10", "volume-own.json");
+    let volume = String::from_utf8_lossy(&volume);
+    assert!(!viewer.memory.known.had_volume("myvol", Moment::now()));
+    show(View::VolumeCreated, &volume).expect("an answer");
+    assert!(viewer.memory.known.had_volume("myvol", Moment::now()));
+    assert!(!viewer.memory.known.had_volume("myvol", Moment::from_nanos(4)));
+}
+
+#[test]
+fn an_image_that_the_owner_brought_is_shown_whoever_built_it() {
+    let viewer = viewer(&Recorded::of("20.10"));
+    let list = br#"[{"Id":"sha256:0","Labels":{"com.buildkite.sockguard.owner":"them"},"RepoTags":["app:1"]}]"#;
+    let show = || {
+        wait(async {
+            let response = Response::new(Pieces::of(list, 20));
+            let shown = view(View::ImageList, &viewer, Moment::now(), response).await?;
+            upstream::collect(shown.into_body(), 1 << 20).await
+        })
+    };
+    assert_eq!(&show().expect("a list")[..], b"[]\n");
+    viewer.memory.brought(Id::new("sha256:0"));
+    assert_eq!(&show().expect("a list")[..], b"[{\"Id\":\"sha256:0\",\"Labels\":{},\"RepoTags\":[\"app:1\"]}]\n");
 }
 
 /// The figure that the list of 1,000 containers is held to. Run it by hand, with `--release`.
@@ -469,7 +603,7 @@ fn speed() {
     let all = format!("[{}]\n", vec![own; 1000].join(","));
     for size in [8 << 10, 64 << 10, 400 << 10] {
         let least = (0..100).map(|_| {
-            let mut list = lists::List::new(lists::Kind::Containers, agent(), Recorded::of("20.10"));
+            let mut list = lists::List::new(lists::Kind::Containers, viewer(&Recorded::of("20.10")));
             let start = std::time::Instant::now();
             let mut bytes = 0;
             wait(async {

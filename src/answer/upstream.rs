@@ -1,9 +1,10 @@
 //! What the answers' editors ask the engine for: which containers and images the agent may know of.
 
+use super::known::Moment;
 use super::labels::{self, Holder};
 use super::scan::{self, Broken};
 use super::split::{Parts, Splitter, Token};
-use super::{images, networks};
+use super::{Viewer, images, networks, volumes};
 use crate::body::{Body, BodyError};
 use crate::engine::Engine;
 use crate::owner::{OWNER_LABEL, Owner};
@@ -86,14 +87,9 @@ impl OwnContainers {
         i64::try_from(self.images.values().filter(|i| &***i == image).count()).unwrap_or(i64::MAX)
     }
 
-    /// One more.
-    pub fn add(&mut self, id: &str) {
-        self.images.entry(id.into()).or_default();
-    }
-
-    /// One less.
-    pub fn remove(&mut self, id: &str) {
-        self.images.remove(id);
+    /// Their IDs.
+    pub fn ids(&self) -> impl Iterator<Item = &str> {
+        self.images.keys().map(|id| &**id)
     }
 }
 
@@ -101,10 +97,10 @@ impl OwnContainers {
 ///
 /// # Errors
 /// The engine cannot be asked.
-pub async fn visible_images(upstream: &impl Upstream, owner: &Owner) -> Result<HashSet<Box<str>>, Refusal> {
+pub async fn visible_images(viewer: &Viewer<impl Upstream>) -> Result<HashSet<Box<str>>, Refusal> {
     let mut ids = HashSet::new();
-    each_part(upstream, "/images/json", Parts::Items, |item| {
-        if images::visible(item, owner)? {
+    each_part(&*viewer.upstream, "/images/json", Parts::Items, |item| {
+        if images::visible(item, &viewer.agent.owner, &viewer.memory)? {
             ids.insert(scan::text_of(item, "Id")?.into());
         }
         Ok(())
@@ -130,18 +126,19 @@ pub async fn own_networks(upstream: &impl Upstream, owner: &Owner) -> Result<Has
     Ok(ids)
 }
 
-/// The names of all own volumes.
+/// The names of all own volumes, and the moments from which on they were surely there.
 ///
 /// # Errors
 /// The engine cannot be asked.
-pub async fn own_volumes(upstream: &impl Upstream, owner: &Owner) -> Result<HashSet<Box<str>>, Refusal> {
-    let mut names = HashSet::new();
+pub async fn own_volumes(upstream: &impl Upstream, owner: &Owner) -> Result<HashMap<Box<str>, Moment>, Refusal> {
+    let now = Moment::now();
+    let mut names = HashMap::new();
     let path = format!("/volumes?{}", owners_filter(owner));
     each_part(upstream, &path, Parts::Under(&["Volumes"]), |item| {
         if item.first() == Some(&b'{') {
             let labels = labels::read_in(item, "Labels", owner)?;
             if labels.holder == Holder::Me && labels.root.is_none() {
-                names.insert(scan::text_of(item, "Name")?.into());
+                names.insert(scan::text_of(item, "Name")?.into(), volumes::made(item)?.map_or(now, Moment::surely));
             }
         }
         Ok(())

@@ -3,14 +3,13 @@
 //! What the engine sums up is summed up again over what is shown. A sum stands behind what it sums, so that nothing has to
 //! be held; the order of members says nothing in JSON.
 
+use super::Viewer;
 use super::lists::{Elements, Kind};
 use super::scan::{self, Broken, Comma, Show};
 use super::split::{Parts, Splitter, Token};
 use super::stream::Editor;
 use super::upstream::Upstream;
 use crate::body::BodyError;
-use crate::judge::Agent;
-use std::rc::Rc;
 
 const ENTERED: &[&str] = &[
     "Images",
@@ -73,9 +72,9 @@ struct Sums {
 
 impl<U: Upstream> Usage<U> {
     /// For this agent.
-    pub fn new(agent: Rc<Agent>, upstream: Rc<U>) -> Self {
+    pub fn new(viewer: Viewer<U>) -> Self {
         let writer = Writer {
-            elements: Elements::new(agent, upstream),
+            elements: Elements::new(viewer),
             depth: 0,
             section: Section::Other,
             summed: false,

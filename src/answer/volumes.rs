@@ -1,5 +1,7 @@
 //! Volumes: own ones, and those that the policy shares by name.
 
+use super::Viewer;
+use super::known::Moment;
 use super::labels::{self, Holder};
 use super::scan::{self, Broken, Show};
 use crate::judge::Agent;
@@ -32,4 +34,30 @@ pub fn element(volume: &[u8], agent: &Agent, out: &mut Vec<u8>) -> Result<Show, 
         _ => Ok(scan::pass(member.value, out)),
     })?;
     Ok(Show::Shown)
+}
+
+/// Remembers a volume that a request of this moment made or found, if it is the agent's.
+///
+/// # Errors
+/// It cannot be understood.
+pub fn remember<U>(volume: &[u8], viewer: &Viewer<U>, sent: Moment) -> Result<(), Broken> {
+    let labels = labels::read_in(volume, "Labels", &viewer.agent.owner)?;
+    if labels.holder == Holder::Me && labels.root.is_none() {
+        let from = sent.of_creation(made(volume)?);
+        viewer.memory.known.volume(&scan::text_of(volume, "Name")?, from);
+    }
+    Ok(())
+}
+
+/// When a volume was made, if it says so.
+///
+/// # Errors
+/// It cannot be understood.
+pub fn made(volume: &[u8]) -> Result<Option<Moment>, Broken> {
+    Ok(Moment::parse(&scan::text_of(volume, "CreatedAt")?))
+}
+
+/// Is it a name that the engine made up?
+pub fn made_up(name: &str) -> bool {
+    name.len() == 64 && name.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }

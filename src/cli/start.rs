@@ -96,7 +96,7 @@ async fn guard(settings: Settings) -> Result<(), Failure> {
     let world = Lookup {
         engine,
         agent: Rc::clone(&agent),
-        memory: Memory::default(),
+        memory: Rc::new(Memory::default()),
         sockets: Sockets { guarded: settings.socket_on_host, engine: engine_paths(&settings.upstream) },
     };
     let audit = Audit::new(Sink::stderr(settings.log_format), "fixed", agent.owner.as_str(), &agent.policy.name);

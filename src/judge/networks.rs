@@ -173,7 +173,9 @@ fn create(mut ask: Ask, agent: &Agent) -> Verdict {
         }
     }
     labels::stamp(body.entry_object("Labels"), "Labels", agent)?;
-    let mut permit = forward(ask, "/networks/create".to_owned()).with(Payload::Json(body.into()));
+    let mut permit = forward(ask, "/networks/create".to_owned())
+        .with(Payload::Json(body.into()))
+        .showing(Answer::View(View::NetworkCreated));
     permit.rewritten = true;
     if let Some(container) = &policy.join_container {
         permit.after.push(Step::Join { container: container.clone(), alias: policy.join_alias.clone() });

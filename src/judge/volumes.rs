@@ -4,7 +4,7 @@ use super::system::{known_filters, own_only};
 use super::{Agent, Ask, bodies, labels};
 use crate::json::{Object, Value};
 use crate::owner::Standing;
-use crate::permit::{Answer, Payload, Permit, Verdict, View};
+use crate::permit::{Answer, Payload, Permit, Step, Verdict, View};
 use crate::policy::{self, VolumeOperation};
 use crate::refusal::Refusal;
 use crate::route::{Name, Volumes};
@@ -58,13 +58,17 @@ pub async fn judge(route: Volumes, mut ask: Ask, agent: &Agent, world: &impl Wor
                     "volumes that nobody owns are shared by all",
                 ));
             }
-            Ok(forward(ask, format!("/volumes/{}", volume.name)))
+            let mut permit = forward(ask, format!("/volumes/{}", volume.name));
+            permit.after.push(Step::Gone { volume: Some(volume.name) });
+            Ok(permit)
         }
         Volumes::Prune => {
             remove()?;
             known_filters(&ask.query, &["label", "label!", "all"])?;
             own_only(&mut ask.query, agent);
-            Ok(forward(ask, "/volumes/prune".to_owned()))
+            let mut permit = forward(ask, "/volumes/prune".to_owned());
+            permit.after.push(Step::Gone { volume: None });
+            Ok(permit)
         }
     }
 }
@@ -124,8 +128,9 @@ async fn create(mut ask: Ask, agent: &Agent, world: &impl World) -> Verdict {
         claim("Name", name, agent, world).await?;
     }
     labels::stamp(body.entry_object("Labels"), "Labels", agent)?;
-    let mut permit =
-        forward(ask, "/volumes/create".to_owned()).with(Payload::Json(body.into())).showing(Answer::View(View::Volume));
+    let mut permit = forward(ask, "/volumes/create".to_owned())
+        .with(Payload::Json(body.into()))
+        .showing(Answer::View(View::VolumeCreated));
     permit.rewritten = true;
     Ok(permit)
 }

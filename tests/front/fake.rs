@@ -246,7 +246,7 @@ pub async fn guard_alone(drain: Duration) -> Setup {
     let world = Lookup {
         engine: Rc::new(Engine::new(upstream.clone())),
         agent: Rc::new(agent),
-        memory: Memory::default(),
+        memory: Rc::new(Memory::default()),
         sockets: Sockets { guarded: socket.clone(), engine: Vec::new() },
     };
     let limits = Limits { drain, ..Limits::default() };

@@ -173,6 +173,7 @@ fn rendered(case: &Case, permit: Permit, agent: &Agent, world: &CaseWorld<'_>) -
             | Step::Brought { .. }
             | Step::Gave { .. }
             | Step::Pulled { .. }
+            | Step::Gone { .. }
             | Step::Exec { .. }
             | Step::Tag { .. } => {}
         }
@@ -230,7 +231,7 @@ fn rendered(case: &Case, permit: Permit, agent: &Agent, world: &CaseWorld<'_>) -
                 out.forward.push(own("POST", "/networks/{new}/connect", "", Body::Json(body)));
             }
             Step::Tag { name } => out.forward.push(named(&name)),
-            Step::Brought { .. } | Step::Gave { .. } | Step::Pulled { .. } | Step::Exec { .. } => {}
+            Step::Brought { .. } | Step::Gave { .. } | Step::Pulled { .. } | Step::Gone { .. } | Step::Exec { .. } => {}
             Step::CreateVolume { .. }
             | Step::MakeDirectory { .. }
             | Step::ShareBinds
