@@ -12,6 +12,7 @@ mod info;
 pub mod known;
 mod labels;
 mod lists;
+mod loading;
 mod naming;
 mod networks;
 mod progress;
@@ -27,7 +28,7 @@ use crate::body::{Body, BodyError};
 use crate::json::{self, Value};
 use crate::judge::Agent;
 use crate::lookup::{Lookup, Memory};
-use crate::permit::{Progress, View};
+use crate::permit::{Load, Progress, View};
 use crate::reference::Reference;
 use crate::refusal::Refusal;
 use crate::route;
@@ -38,7 +39,7 @@ use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, TRANSFER_ENCODING
 use hyper::{Method, Response};
 use known::Moment;
 use scan::Show;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use upstream::{LARGEST_DOCUMENT, OwnContainers, Upstream};
 
@@ -351,6 +352,14 @@ where
     B: HttpBody<Data = Bytes, Error: Into<BodyError>> + Unpin + 'static,
 {
     edited(response, naming::Naming::new(Rc::clone(world), names, from, labels))
+}
+
+/// The progress of a load, in which the images get their names. These were `known` before.
+pub fn loaded<B>(world: &Rc<Lookup>, loads: Vec<Load>, known: BTreeSet<Id>, response: Response<B>) -> Response<Body>
+where
+    B: HttpBody<Data = Bytes, Error: Into<BodyError>> + Unpin + 'static,
+{
+    edited(response, loading::Loading::new(Rc::clone(world), loads, known))
 }
 
 /// The head and the whole body of an answer.

@@ -20,7 +20,7 @@ use hyper::{Method, Request, StatusCode};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::rc::Rc;
@@ -156,6 +156,47 @@ impl Lookup {
         }
     }
 
+    /// The IDs of all images.
+    ///
+    /// # Errors
+    /// When the engine cannot be asked.
+    pub async fn image_ids(&self) -> Result<BTreeSet<Id>, Refusal> {
+        match self.get("/images/json?all=1").await? {
+            Some(Value::Array(images)) => Ok(images.iter().map(|image| Id::new(text(image, &["Id"]))).collect()),
+            _ => Err(Refusal::Engine { message: "the engine's list of images is no list".to_owned() }),
+        }
+    }
+
+    /// The digests of an image's layers.
+    ///
+    /// # Errors
+    /// When the engine cannot be asked.
+    pub async fn layers(&self, image: &str) -> Result<Option<Vec<String>>, Refusal> {
+        let found = self.get(&format!("/images/{}/json", encoded(image))).await?;
+        Ok(found.map(|found| strings(found.at(&["RootFS", "Layers"]))))
+    }
+
+    /// Remembers the image that a pull under a free name brought. The name alone does not tell: it may be another's
+    /// image's by now, so it counts only if it is what the pull says it is.
+    ///
+    /// # Errors
+    /// When the engine cannot be asked.
+    pub async fn remember_pull(&self, name: &Reference, pulled: &Pulled) -> Result<(), Refusal> {
+        let Pulled { digest: Some(digest), outcome: Some(outcome), error: None } = pulled else { return Ok(()) };
+        let Some(image) = self.image(&name.to_string()).await? else { return Ok(()) };
+        if !image.digests.contains(&name.clone().with_digest(digest)) {
+            return Ok(());
+        }
+        if *outcome == Outcome::UpToDate && image.anothers(&self.agent.owner) {
+            // It was here before, under another's names.
+            self.memory.pulled(image.id.clone());
+            self.memory.gave(name.clone().or_latest(), image.id);
+        } else {
+            self.memory.brought(image.id);
+        }
+        Ok(())
+    }
+
     /// The engine's objects that carry this owner's label.
     ///
     /// # Errors
@@ -179,17 +220,45 @@ pub fn message(answer: &Value) -> String {
     answer.at(&["message"]).and_then(Value::as_str).unwrap_or("no message").to_owned()
 }
 
-/// Reads a stream of JSON lines to its end; the error that the last of them tells of, if any.
-async fn last_error(mut body: Incoming) -> Result<Option<String>, Refusal> {
+/// What the progress of a pull tells.
+#[derive(Debug, Default, PartialEq)]
+pub struct Pulled {
+    digest: Option<String>,
+    outcome: Option<Outcome>,
+    error: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    New,
+    UpToDate,
+}
+
+impl Pulled {
+    /// Reads a line.
+    pub fn read(&mut self, line: &[u8]) {
+        let Ok(document) = json::parse(line.trim_ascii()) else { return };
+        let text = document.at(&["error"]).or_else(|| document.at(&["message"])).and_then(Value::as_str);
+        self.error = text.map(str::to_owned).or(self.error.take());
+        let status = document.at(&["status"]).and_then(Value::as_str).unwrap_or_default();
+        if let Some(digest) = status.strip_prefix("Digest: ").filter(|digest| reference::is_digest(digest)) {
+            self.digest = Some(digest.to_owned());
+        } else if status.starts_with("Status: Downloaded newer image for ") {
+            self.outcome = Some(Outcome::New);
+        } else if status.starts_with("Status: Image is up to date for ") {
+            self.outcome = Some(Outcome::UpToDate);
+        }
+    }
+}
+
+/// Reads the progress of a pull to its end.
+async fn progress(mut body: Incoming) -> Result<Pulled, Refusal> {
     /// A line is cut here; progress is much shorter.
     const LINE: usize = 64 << 10;
     let cut = |e: hyper::Error| Refusal::Engine { message: format!("the engine's answer was cut short: {e}") };
-    let (mut line, mut last) = (Vec::new(), None);
+    let (mut line, mut pulled) = (Vec::new(), Pulled::default());
     let mut read = |line: &mut Vec<u8>| {
-        if let Ok(document) = json::parse(line.trim_ascii()) {
-            let text = document.at(&["error"]).or_else(|| document.at(&["message"])).and_then(Value::as_str);
-            last = text.map(str::to_owned).or(last.take());
-        }
+        pulled.read(line);
         line.clear();
     };
     while let Some(frame) = body.frame().await {
@@ -202,7 +271,7 @@ async fn last_error(mut body: Incoming) -> Result<Option<String>, Refusal> {
         }
     }
     read(&mut line);
-    Ok(last)
+    Ok(pulled)
 }
 
 fn encoded(reference: &str) -> String {
@@ -304,16 +373,14 @@ impl World for Lookup {
         }
         let response = self.engine.send(request).await?;
         let status = response.status();
-        if let Some(error) = last_error(response.into_body()).await? {
+        let pulled = progress(response.into_body()).await?;
+        if let Some(error) = pulled.error {
             return Err(Refusal::absent(error));
         }
         if !status.is_success() {
             return Err(Refusal::absent(format!("pulling {reference} failed: the engine answered {status}")));
         }
-        if !known && let Some(image) = self.image(&reference.to_string()).await? {
-            self.memory.brought(image.id);
-        }
-        Ok(())
+        if known { Ok(()) } else { self.remember_pull(reference, &pulled).await }
     }
 
     async fn registry_digest(&self, name: &Reference, credentials: Option<&str>) -> Result<Option<String>, Refusal> {

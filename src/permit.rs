@@ -6,6 +6,7 @@ use crate::reference::Reference;
 use crate::route::{ApiVersion, Route};
 use crate::world::Id;
 use hyper::{Method, StatusCode};
+use std::collections::BTreeSet;
 
 /// What a judgement comes to.
 pub type Verdict = Result<Permit, crate::refusal::Refusal>;
@@ -99,6 +100,13 @@ pub enum Answer {
         /// How the image's ID stands in the progress.
         from: Progress,
     },
+    /// The progress of a load, at whose end the images get their names, for the same reason.
+    Loaded {
+        /// What the archive holds.
+        loads: Vec<Load>,
+        /// The images that are there before.
+        known: BTreeSet<Id>,
+    },
     /// The answer to a container's creation: its warnings are amended, its image is confirmed, its ID remembered.
     Created {
         /// More warnings for the client.
@@ -108,6 +116,17 @@ pub enum Answer {
         /// The named volumes that it mounts; they must still be the agent's to use.
         volumes: Vec<String>,
     },
+}
+
+/// An image in an archive that is loaded.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Load {
+    /// The digest of its configuration, or of its manifest or index: where the engine goes by that document, its ID.
+    pub id: String,
+    /// The digests of its layers, where a manifest has to be made for it by the engine, which then gives the ID.
+    pub layers: Option<Vec<String>>,
+    /// The names that it is to have, with tags.
+    pub names: Vec<Reference>,
 }
 
 /// How the ID of a new image stands in the progress that the engine tells.
@@ -214,10 +233,10 @@ pub enum Step {
         /// The image.
         image: Id,
     },
-    /// Remember that this owner brought an image.
+    /// Remember that this owner brought an image that it pulled.
     Brought {
-        /// Its reference, where the request names it; else the answer does.
-        reference: Option<String>,
+        /// The name under which it was pulled.
+        name: Reference,
     },
     /// Remember that this owner pulled an image that was here already, as another's.
     Pulled {

@@ -109,7 +109,7 @@ async fn perform(
     route: Route,
     permit: Permit,
 ) -> Result<Outcome, Refusal> {
-    let Permit { before, action, mut after, answer, rewritten: _ } = permit;
+    let Permit { before, action, after, mut answer, rewritten: _ } = permit;
     let mut permitted = match action {
         Action::Answer(status, value) => return Ok(Outcome::Answer(json(status, &value))),
         Action::Progress(lines) => {
@@ -123,7 +123,7 @@ async fn perform(
         let _held = steps::before(&guard.world, &before).await?;
         return hijack(guard, &head, &route, request).await;
     }
-    let inspected = inspected(guard, &head, &mut permitted, body, &mut after).await?;
+    let inspected = inspected(guard, &head, &mut permitted, body, &mut answer).await?;
     let mut request = upstream(&head, permitted, body)?;
     let passage = inspected.and_then(|(payload, passage)| {
         *request.body_mut() = payload;
@@ -229,7 +229,7 @@ async fn inspected(
     head: &Parts,
     permitted: &mut crate::permit::Request,
     body: &mut Option<Incoming>,
-    after: &mut Vec<Step>,
+    answer: &mut Answer,
 ) -> Result<Option<(Body, Option<Passage<Incoming>>)>, Refusal> {
     let world = &guard.world;
     match std::mem::replace(&mut permitted.payload, Payload::Empty) {
@@ -254,7 +254,7 @@ async fn inspected(
                     // It may not have been read to its end.
                     *body = Some(rest);
                     let judged = judged?;
-                    after.extend(judged.after);
+                    *answer = Answer::Loaded { loads: judged.loads, known: world.image_ids().await? };
                     Ok(Some((judged.body, None)))
                 }
             }
@@ -434,6 +434,7 @@ async fn show(
             finish(guard, shown, after, sent).await
         }
         Answer::Named { names, from } => Ok(answer::named(&guard.world, names, from, written.labels, response)),
+        Answer::Loaded { loads, known } => Ok(answer::loaded(&guard.world, loads, known, response)),
         Answer::Created { warnings, image, volumes } => {
             let judged = answer::Judged { warnings: &warnings, image: &image, volumes: &volumes };
             let made = answer::created(&viewer(guard), sent, response, judged).await;

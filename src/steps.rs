@@ -3,7 +3,7 @@
 use crate::answer::known::Moment;
 use crate::json::{self, Object, Value};
 use crate::judge::images;
-use crate::lookup::{self, Lookup, message};
+use crate::lookup::{self, Lookup, Pulled, message};
 use crate::owner::{OWNER_LABEL, Standing};
 use crate::permit::Step;
 use crate::query::{Param, Query};
@@ -70,8 +70,8 @@ pub async fn after(world: &Rc<Lookup>, steps: &[Step], sent: Moment, answer: &[u
         match step {
             Step::Join { container, alias } => join(world, &id()?, container, alias.as_deref()).await?,
             Step::Exec { container } => world.memory.exec(&id()?, container.clone()),
-            Step::Brought { reference } => brought(world, reference, answer).await,
-            Step::Tag { name } => tag(world, &id()?, name).await?,
+            Step::Brought { name } => brought(world, name, answer).await,
+            Step::Tag { name } => tag(world, &id()?, name, Whose::Made).await?,
             Step::Pulled { image } => world.memory.pulled(image.clone()),
             Step::Gone { volume: Some(name) } => world.memory.known.volume_removed(name, sent),
             Step::Gone { volume: None } => pruned(world, sent, answer),
@@ -309,13 +309,32 @@ async fn leave(world: &Rc<Lookup>, container: &str, network: &Id) -> Result<(), 
     }
 }
 
-/// Gives an own image a name, if it may (still) be had.
+/// Where an image comes from that is given a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Whose {
+    /// It was built, committed or imported, so it carries the owner's label.
+    Made,
+    /// It was in an archive, which the client has. It may carry no label.
+    Loaded,
+}
+
+/// Gives an image a name, if it may (still) be had.
 ///
 /// # Errors
-/// Somebody else holds the name, or the image is not the owner's.
-pub async fn tag(world: &Rc<Lookup>, image: &str, name: &Reference) -> Result<(), Refusal> {
-    let own = world.image(image).await?.filter(|image| image.standing(&world.agent.owner) == Standing::Own);
-    let image = own.ok_or_else(|| Refusal::Engine { message: format!("the new image `{image}` is not there") })?;
+/// Somebody else holds the name, or the image is another's.
+pub async fn tag(world: &Rc<Lookup>, image: &str, name: &Reference, whose: Whose) -> Result<(), Refusal> {
+    let me = &world.agent.owner;
+    let found = world.image(image).await?.filter(|image| match whose {
+        Whose::Made => image.standing(me) == Standing::Own,
+        Whose::Loaded => !image.anothers(me),
+    });
+    let image = found.ok_or_else(|| Refusal::Engine { message: format!("the new image `{image}` is not there") })?;
+    if whose == Whose::Loaded
+        && let Some(named) = world.image(&name.to_string()).await?
+        && named.id == image.id
+    {
+        return Ok(());
+    }
     images::may_take(name, &world.agent, &**world).await?;
     let query = Query::of([
         ("repo", Param::Text(name.full_name())),
@@ -324,18 +343,23 @@ pub async fn tag(world: &Rc<Lookup>, image: &str, name: &Reference) -> Result<()
     let (status, answer) =
         world.engine.call(Method::POST, &format!("/images/{}/tag?{}", image.id, query.encode()), None).await?;
     match status {
-        StatusCode::CREATED => Ok(()),
+        StatusCode::CREATED => {
+            if whose == Whose::Loaded {
+                world.memory.gave(name.clone(), image.id);
+            }
+            Ok(())
+        }
         status => Err(failed(&format!("giving the image the name `{name}`"), status, &answer)),
     }
 }
 
-/// Remembers what a pull or a load brought. One that failed brought nothing: what has the name now was made by somebody
-/// else while it lasted.
-async fn brought(world: &Rc<Lookup>, reference: &Option<String>, progress: &[u8]) {
-    let done = ["\"Status: Downloaded newer image for ", "\"Status: Image is up to date for ", "\"Loaded image"];
-    let last = String::from_utf8_lossy(progress);
-    let Some(reference) = reference.as_ref().filter(|_| done.iter().any(|words| last.contains(words))) else { return };
-    if let Ok(Some(image)) = world.image(reference).await {
-        world.memory.brought(image.id);
+/// Remembers what a pull brought: the image that is what the engine says it pulled. What has the name now, and is not,
+/// was made by somebody else while the pull lasted.
+async fn brought(world: &Rc<Lookup>, name: &Reference, progress: &[u8]) {
+    let progress = String::from_utf8_lossy(progress);
+    let mut pulled = Pulled::default();
+    progress.lines().for_each(|line| pulled.read(line.as_bytes()));
+    if let Err(why) = world.remember_pull(name, &pulled).await {
+        tracing::warn!("{}", why.message(&world.agent.policy.name));
     }
 }

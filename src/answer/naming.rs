@@ -10,7 +10,7 @@ use crate::json::{Object, Value};
 use crate::lookup::Lookup;
 use crate::permit::Progress;
 use crate::reference::Reference;
-use crate::steps;
+use crate::steps::{self, Whose};
 use std::rc::Rc;
 
 /// Passes the progress on and names the image at its end.
@@ -58,7 +58,7 @@ impl Editor for Naming {
         // A build that failed tells of no image.
         let Some(image) = &self.image else { return Ok(()) };
         for name in &self.names {
-            let said = match steps::tag(&self.world, image, name).await {
+            let said = match steps::tag(&self.world, image, name, Whose::Made).await {
                 Ok(()) if self.from == Progress::Build => said("stream", &format!("Successfully tagged {name}\n")),
                 Ok(()) => continue,
                 Err(refusal) => failed(&refusal.message(&self.world.agent.policy.name)),
@@ -70,12 +70,12 @@ impl Editor for Naming {
     }
 }
 
-fn said(key: &str, text: &str) -> Value {
+pub(super) fn said(key: &str, text: &str) -> Value {
     Value::from([(key, Value::from(text))])
 }
 
 /// An error as the engine tells it in the middle of a progress.
-fn failed(message: &str) -> Value {
+pub(super) fn failed(message: &str) -> Value {
     let mut out = Object::new();
     out.set("errorDetail", said("message", message));
     out.set("error", message);

@@ -2,13 +2,13 @@
 
 use super::context::Links;
 use super::source::{Flaw, Source, compression};
-use super::tar::{self, Kind};
+use super::tar::{self, Entry, Kind};
 use super::too_large;
 use crate::body::{Body, BodyError};
 use crate::json::{self, Object, Value};
 use crate::judge::Agent;
 use crate::judge::images::{check_loaded_labels, may_take, named};
-use crate::permit::Step;
+use crate::permit::Load;
 use crate::reference::{self, Reference};
 use crate::refusal::Refusal;
 use crate::world::World;
@@ -16,13 +16,13 @@ use bytes::{Bytes, BytesMut};
 use flate2::write::MultiGzDecoder;
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use sha2::{Digest, Sha256};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::{SeekFrom, Write};
 use std::path::Path;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use tokio::fs::File;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncSeekExt, AsyncWriteExt, BufWriter, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncSeek, AsyncSeekExt, AsyncWriteExt, BufWriter, ReadBuf};
 
 /// So many entries an archive may have.
 const ENTRIES: usize = 100_000;
@@ -37,8 +37,8 @@ const DEPTH: usize = 4;
 pub struct Judged {
     /// It goes to the engine.
     pub body: Body,
-    /// What has to be remembered when the engine has taken it.
-    pub after: Vec<Step>,
+    /// The images in it, and the names that they get when the engine has taken it.
+    pub loads: Vec<Load>,
 }
 
 /// Receives an archive and judges it. The client's body comes back for what is left of it.
@@ -68,12 +68,12 @@ impl Judged {
             Flaw::Header => &[b'x'; 512],
             Flaw::Compression => b"\x1F\x8B\x08garbage",
         };
-        Self { body: Body::full(Bytes::from_static(bytes)), after: Vec::new() }
+        Self { body: Body::full(Bytes::from_static(bytes)), loads: Vec::new() }
     }
 
     /// An archive without an image, for one that holds other things.
     fn empty() -> Self {
-        Self { body: Body::full(Bytes::from_static(tar::END)), after: Vec::new() }
+        Self { body: Body::full(Bytes::from_static(tar::END)), loads: Vec::new() }
     }
 }
 
@@ -87,22 +87,18 @@ where
     if archive.has_no_image() {
         return Ok(Judged::empty());
     }
-    let tags = archive.judge(agent).await?;
-    // Last of all, since the engine gives the names when it has read the whole archive.
-    let mut after = Vec::new();
-    for (tag, bound) in tags {
-        match world.image(&tag.to_string()).await? {
-            None => after.push(Step::Brought { reference: Some(tag.to_string()) }),
+    let loads = archive.judge(agent).await?;
+    // The names are given when the engine has taken the archive; what cannot be had is told before.
+    let names: BTreeSet<&Reference> = loads.iter().flat_map(|load| &load.names).collect();
+    for name in names {
+        match world.image(&name.to_string()).await? {
+            None => {}
             // The name has this image already.
-            Some(image) if archive.is(&bound, image.id.as_str()) => {}
-            Some(_) => may_take(&tag, agent, world).await?,
+            Some(image) if archive.is(&loads, name, image.id.as_str()) => {}
+            Some(_) => may_take(name, agent, world).await?,
         }
     }
-    archive.file.seek(SeekFrom::Start(0)).await.map_err(disk)?;
-    Ok(Judged {
-        body: Body::edited(FromDisk { file: archive.file, left: archive.length, buffer: BytesMut::new() }),
-        after,
-    })
+    Ok(Judged { body: archive.without_names().await?, loads })
 }
 
 fn disk(e: std::io::Error) -> Refusal {
@@ -122,17 +118,17 @@ struct Archive {
     by_digest: BTreeMap<String, Place>,
     /// The configurations below each manifest or index that `index.json` names.
     below: BTreeMap<String, BTreeSet<String>>,
+    /// The documents that give names, and where they stand with their heads and padding.
+    naming: Vec<(Entry, Place)>,
 }
 
-/// The names that images are to have.
-type Tags = BTreeMap<Reference, Bound>;
+/// The documents that give names to images. The engine is given others in their place, which give none: it would give
+/// the names at the end of a load, and somebody else may have them by then.
+const NAMING: [&str; 3] = ["manifest.json", "index.json", "repositories"];
 
-/// What a name is to mean: by `manifest.json` a configuration, by `index.json` a manifest.
-#[derive(Debug, Clone, Default)]
-struct Bound {
-    configs: BTreeSet<String>,
-    roots: BTreeSet<String>,
-}
+/// The annotations of an index that name an image.
+const IMAGE_NAME: &str = "io.containerd.image.name";
+const REFERENCE_NAME: &str = "org.opencontainers.image.ref.name";
 
 /// What an archive has at a path.
 enum Item {
@@ -163,11 +159,13 @@ where
     let mut file = BufWriter::with_capacity(256 << 10, File::from_std(file));
     let (mut entries, mut by_digest): (BTreeMap<String, Item>, BTreeMap<String, Place>) = Default::default();
     let mut links = Links::default();
+    let mut naming = Vec::new();
     let mut length = 0u64;
     while let Some(entry) = tar::next(source).await? {
         let path = String::from_utf8(entry.path.clone())
             .map_err(|_| refused("entry", &entry.shown(), "its name is not UTF-8"))?;
-        if length == 0 && compression(&entry.path).is_some() {
+        // The first entry may be left out, so whichever comes then is meant.
+        if compression(&entry.path).is_some() {
             return Err(refused("entry", &path, "its name makes the archive look compressed"));
         }
         if entries.len() >= ENTRIES {
@@ -175,7 +173,7 @@ where
         }
         links.check(&entry)?;
         let head = entry.encode()?;
-        let at = length.saturating_add(len(head.len()));
+        let (begin, at) = (length, length.saturating_add(len(head.len())));
         length = at.saturating_add(entry.size).saturating_add(len(tar::pad(entry.size)));
         if length > max_bytes {
             return Err(too_large(max_bytes));
@@ -196,6 +194,9 @@ where
         tar::padding(source, entry.size).await?;
         let zeros = tar::END.get(..tar::pad(entry.size)).unwrap_or_default();
         file.write_all(zeros).await.map_err(disk)?;
+        if NAMING.contains(&path.as_str()) {
+            naming.push((entry.clone(), Place { at: begin, size: length - begin }));
+        }
         let item = match entry.kind {
             Kind::Directory => Item::Directory,
             Kind::File => {
@@ -217,10 +218,8 @@ where
         }
     }
     source.drain().await?;
-    file.write_all(tar::END).await.map_err(disk)?;
     file.flush().await.map_err(disk)?;
-    let length = length + len(tar::END.len());
-    Ok(Archive { file: file.into_inner(), length, entries, by_digest, below: BTreeMap::new() })
+    Ok(Archive { file: file.into_inner(), length, entries, by_digest, below: BTreeMap::new(), naming })
 }
 
 fn len(n: usize) -> u64 {
@@ -257,9 +256,9 @@ impl Archive {
         !self.entries.keys().any(of_image)
     }
 
-    /// Judges the labels, and gives the names that the images are to have.
-    async fn judge(&mut self, agent: &Agent) -> Result<Tags, Refusal> {
-        let mut tags = Tags::new();
+    /// Judges the labels, and gives the images with the names that they are to have.
+    async fn judge(&mut self, agent: &Agent) -> Result<Vec<Load>, Refusal> {
+        let mut loads = Vec::new();
         let manifest = self.document("manifest.json").await?;
         let index = self.document("index.json").await?;
         match (&manifest, &index) {
@@ -271,12 +270,12 @@ impl Archive {
             (Some(_), _) => {}
         }
         if let Some(manifest) = manifest {
-            self.docker(&manifest, agent, &mut tags).await?;
+            self.docker(&manifest, agent, &mut loads).await?;
         }
         if let Some(index) = index {
-            self.oci(&index, agent, &mut tags).await?;
+            self.oci(&index, agent, &mut loads).await?;
         }
-        Ok(tags)
+        Ok(loads)
     }
 
     /// Without `manifest.json` old engines read every directory as an image of the oldest form.
@@ -299,7 +298,7 @@ impl Archive {
     }
 
     /// The form of `docker save`: `manifest.json` names configurations and layers by their paths.
-    async fn docker(&mut self, manifest: &Value, agent: &Agent, tags: &mut Tags) -> Result<(), Refusal> {
+    async fn docker(&mut self, manifest: &Value, agent: &Agent, loads: &mut Vec<Load>) -> Result<(), Refusal> {
         let items =
             manifest.as_array().ok_or_else(|| Refusal::malformed("the archive's manifest.json is no JSON array"))?;
         let mut ids = BTreeSet::new();
@@ -334,9 +333,9 @@ impl Archive {
                 }
             }
             self.layers(&places, &diff_ids).await?;
-            for tag in strings(member(item, "RepoTags")?, "RepoTags")? {
-                tags.entry(tagged(tag)?).or_default().configs.insert(id.clone());
-            }
+            let names =
+                strings(member(item, "RepoTags")?, "RepoTags")?.into_iter().map(tagged).collect::<Result<_, _>>()?;
+            loads.push(Load { id, layers: Some(diff_ids), names });
             parents.extend(text(item, "Parent")?.map(str::to_owned));
         }
         // Another image's parent would be pruned along with it.
@@ -347,7 +346,7 @@ impl Archive {
     }
 
     /// The OCI layout: `index.json` names manifests by their digests.
-    async fn oci(&mut self, index: &Value, agent: &Agent, tags: &mut Tags) -> Result<(), Refusal> {
+    async fn oci(&mut self, index: &Value, agent: &Agent, loads: &mut Vec<Load>) -> Result<(), Refusal> {
         let list = member(object(index, "index.json")?, "manifests")?;
         let list = list.and_then(Value::as_array).ok_or_else(|| Refusal::malformed("index.json names no manifests"))?;
         for descriptor in list {
@@ -357,20 +356,20 @@ impl Archive {
                 return Err(refused("index.json names the manifest", &digest, "it is not in the archive"));
             }
             self.below(&digest, agent).await?;
-            let Some(annotations) = member(descriptor, "annotations")?.and_then(Value::as_object) else { continue };
-            if let Some(name) = annotations.get("io.containerd.image.name").and_then(Value::as_str) {
-                tags.entry(tagged(name)?).or_default().roots.insert(digest.clone());
-            }
-            if let Some(name) = annotations.get("org.opencontainers.image.ref.name").and_then(Value::as_str) {
+            let annotations = member(descriptor, "annotations")?.and_then(Value::as_object);
+            let annotation = |name| annotations.and_then(|all| all.get(name)).and_then(Value::as_str);
+            let mut names = Vec::new();
+            match (annotation(IMAGE_NAME), annotation(REFERENCE_NAME)) {
+                (Some(name), _) => names.push(tagged(name)?),
                 // Some tools write a tag here, others a whole name, which engines then take.
-                match Reference::parse(name) {
-                    Ok(name) if name.digest().is_none() => {
-                        tags.entry(name.or_latest()).or_default().roots.insert(digest.clone());
-                    }
-                    _ if reference::is_tag(name) => {}
+                (None, Some(tag)) if reference::is_tag(tag) => {}
+                (None, Some(name)) => match Reference::parse(name) {
+                    Ok(name) if name.digest().is_none() => names.push(name.or_latest()),
                     _ => return Err(refused("index.json has the name", name, "it is no image's name")),
-                }
+                },
+                (None, None) => {}
             }
+            loads.push(Load { id: digest, layers: None, names });
         }
         Ok(())
     }
@@ -406,8 +405,12 @@ impl Archive {
     }
 
     /// Is what a name is to mean the image of this ID, whichever document the engine goes by?
-    fn is(&self, bound: &Bound, id: &str) -> bool {
-        let (mut roots, mut configs) = (bound.roots.iter(), bound.configs.iter());
+    fn is(&self, loads: &[Load], name: &Reference, id: &str) -> bool {
+        let bound = || loads.iter().filter(|load| load.names.contains(name));
+        let roots: BTreeSet<&str> = bound().filter(|load| load.layers.is_none()).map(|load| load.id.as_str()).collect();
+        let configs: BTreeSet<&str> =
+            bound().filter(|load| load.layers.is_some()).map(|load| load.id.as_str()).collect();
+        let (mut roots, mut configs) = (roots.into_iter(), configs.into_iter());
         match (roots.next(), configs.next(), roots.next(), configs.next()) {
             (Some(root), None, None, None) => root == id,
             (None, Some(config), None, None) => config == id,
@@ -416,6 +419,35 @@ impl Archive {
             }
             _ => false,
         }
+    }
+
+    /// The archive as the engine is given it: every byte but what gives names to images.
+    async fn without_names(mut self) -> Result<Body, Refusal> {
+        let mut parts = VecDeque::new();
+        let mut more = Vec::new();
+        let mut at = 0;
+        for (entry, place) in std::mem::take(&mut self.naming) {
+            parts.push_back(Part::Disk(Place { at, size: place.at.saturating_sub(at) }));
+            at = place.at.saturating_add(place.size);
+            let name = String::from_utf8_lossy(&entry.path).into_owned();
+            let Some(mut document) = self.document(&name).await? else { continue };
+            match name.as_str() {
+                "manifest.json" => unnamed_manifest(&mut document),
+                "index.json" => unnamed_index(&mut document),
+                // What only the oldest engines read.
+                _ => continue,
+            }
+            let data = document.to_string().into_bytes();
+            let entry = entry.resized(data.len());
+            more.extend_from_slice(&entry.encode()?);
+            let padding = tar::pad(len(data.len()));
+            more.extend(data);
+            more.extend_from_slice(tar::END.get(..padding).unwrap_or_default());
+        }
+        more.extend_from_slice(tar::END);
+        parts.push_back(Part::Disk(Place { at, size: self.length.saturating_sub(at) }));
+        parts.push_back(Part::Bytes(more.into()));
+        Ok(Body::edited(FromDisk { file: self.file, parts, seek: Seek::Due, buffer: BytesMut::new() }))
     }
 
     async fn manifest(&mut self, manifest: &Object, config: &Object, agent: &Agent) -> Result<(), Refusal> {
@@ -517,6 +549,30 @@ impl Write for Hash {
     }
 }
 
+/// Takes the names out of a `manifest.json`.
+fn unnamed_manifest(manifest: &mut Value) {
+    for item in manifest.as_array_mut().into_iter().flatten() {
+        if let Some(item) = item.as_object_mut() {
+            item.retain(|key, _| !json::folds_to(key, "RepoTags"));
+            item.set("RepoTags", Value::Null);
+        }
+    }
+}
+
+/// Takes the names out of an `index.json`.
+fn unnamed_index(index: &mut Value) {
+    let Some(index) = index.as_object_mut() else { return };
+    for (_, list) in index.iter_mut().filter(|(key, _)| json::folds_to(key, "manifests")) {
+        for descriptor in list.as_array_mut().into_iter().flatten().filter_map(Value::as_object_mut) {
+            for (_, annotations) in descriptor.iter_mut().filter(|(key, _)| json::folds_to(key, "annotations")) {
+                if let Some(annotations) = annotations.as_object_mut() {
+                    annotations.retain(|key, _| key != IMAGE_NAME && key != REFERENCE_NAME);
+                }
+            }
+        }
+    }
+}
+
 /// A name with a tag.
 fn tagged(text: &str) -> Result<Reference, Refusal> {
     let name = named(text)?;
@@ -572,11 +628,24 @@ fn plain(path: &str) -> String {
     parts.join("/")
 }
 
-/// A file on its way to the engine.
+/// An archive on its way to the engine.
 struct FromDisk {
     file: File,
-    left: u64,
+    parts: VecDeque<Part>,
+    seek: Seek,
     buffer: BytesMut,
+}
+
+/// Does the file stand at the begin of the first part?
+enum Seek {
+    Due,
+    Begun,
+    Done,
+}
+
+enum Part {
+    Disk(Place),
+    Bytes(Bytes),
 }
 
 impl HttpBody for FromDisk {
@@ -585,24 +654,49 @@ impl HttpBody for FromDisk {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
-        if this.left == 0 {
-            return Poll::Ready(None);
+        loop {
+            let place = match this.parts.front_mut() {
+                None => return Poll::Ready(None),
+                Some(Part::Bytes(bytes)) => {
+                    let bytes = std::mem::take(bytes);
+                    this.parts.pop_front();
+                    return Poll::Ready(Some(Ok(Frame::data(bytes))));
+                }
+                Some(Part::Disk(place)) if place.size == 0 => {
+                    this.parts.pop_front();
+                    this.seek = Seek::Due;
+                    continue;
+                }
+                Some(Part::Disk(place)) => place,
+            };
+            if matches!(this.seek, Seek::Due) {
+                Pin::new(&mut this.file).start_seek(SeekFrom::Start(place.at))?;
+                this.seek = Seek::Begun;
+            }
+            if matches!(this.seek, Seek::Begun) {
+                ready!(Pin::new(&mut this.file).poll_complete(cx))?;
+                this.seek = Seek::Done;
+            }
+            let most = usize::try_from(place.size).unwrap_or(usize::MAX).min(256 << 10);
+            this.buffer.resize(most, 0);
+            let mut buffer = ReadBuf::new(&mut this.buffer);
+            if let Err(e) = ready!(Pin::new(&mut this.file).poll_read(cx, &mut buffer)) {
+                return Poll::Ready(Some(Err(e.into())));
+            }
+            let length = buffer.filled().len();
+            if length == 0 {
+                return Poll::Ready(Some(Err("the archive on disk has become shorter".into())));
+            }
+            place.size -= len(length).min(place.size);
+            return Poll::Ready(Some(Ok(Frame::data(this.buffer.split_to(length).freeze()))));
         }
-        let most = usize::try_from(this.left).unwrap_or(usize::MAX).min(256 << 10);
-        this.buffer.resize(most, 0);
-        let mut buffer = ReadBuf::new(&mut this.buffer);
-        if let Err(e) = ready!(Pin::new(&mut this.file).poll_read(cx, &mut buffer)) {
-            return Poll::Ready(Some(Err(e.into())));
-        }
-        let length = buffer.filled().len();
-        if length == 0 {
-            return Poll::Ready(Some(Err("the archive on disk has become shorter".into())));
-        }
-        this.left -= len(length).min(this.left);
-        Poll::Ready(Some(Ok(Frame::data(this.buffer.split_to(length).freeze()))))
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.left)
+        let left = |part: &Part| match part {
+            Part::Disk(place) => place.size,
+            Part::Bytes(bytes) => len(bytes.len()),
+        };
+        SizeHint::with_exact(self.parts.iter().map(left).sum())
     }
 }

@@ -196,16 +196,20 @@ fn nothing_can_take_the_dockerfiles_place() {
 }
 
 /// What becomes of an image archive: the bytes that reach the engine and what is remembered then, or the refusal.
-fn loaded(bytes: Vec<u8>, world: &Fake) -> Result<(usize, Vec<String>), String> {
+/// What the engine is given, and the names in the order in which the images get them.
+fn loaded(bytes: Vec<u8>, world: &Fake) -> Result<(Bytes, Vec<String>), String> {
     loaded_within(bytes, world, 1 << 20)
 }
 
-fn loaded_within(bytes: Vec<u8>, world: &Fake, most: u64) -> Result<(usize, Vec<String>), String> {
+fn loaded_within(bytes: Vec<u8>, world: &Fake, most: u64) -> Result<(Bytes, Vec<String>), String> {
     wait(async {
         let (judged, _) = images::receive(most, &agent(POLICY), world, Full::new(Bytes::from(bytes))).await;
         let judged = judged.map_err(|refusal| refusal.message("test"))?;
-        let after = judged.after.into_iter().map(|step| format!("{step:?}")).collect();
-        Ok((judged.body.collect().await.unwrap().to_bytes().len(), after))
+        let names = judged.loads.iter().flat_map(|load| &load.names).map(ToString::to_string).collect();
+        let told = judged.body.size_hint().exact();
+        let sent = judged.body.collect().await.unwrap().to_bytes();
+        assert!(told.is_none_or(|length| length == sent.len() as u64), "the length is told before");
+        Ok((sent, names))
     })
 }
 
@@ -277,10 +281,16 @@ fn saved_images_can_be_loaded_again() {
         [docker(r#"["mine:1","new:2"]"#, own), oci("docker.io/library/new:2", "null"), docker("null", "null")]
     {
         let bytes = archive(&entries);
-        let (length, after) = loaded(bytes.clone(), &world()).unwrap();
-        assert_eq!(length, bytes.len());
-        let new = String::from_utf8_lossy(&bytes).contains("new:2");
-        assert_eq!(after.len(), usize::from(new), "{after:?}");
+        let (sent, names) = loaded(bytes.clone(), &world()).unwrap();
+        let text = String::from_utf8_lossy(&bytes);
+        let expected: Vec<&str> = ["mine:1", "new:2"].into_iter().filter(|name| text.contains(name)).collect();
+        assert_eq!(names, expected);
+        // The engine is given the rest as it was, and no name.
+        let sent = String::from_utf8_lossy(&sent);
+        assert!(!sent.contains("mine:1") && !sent.contains("new:2"), "{sent}");
+        assert!(!sent.contains("repositories"));
+        assert!(sent.contains("manifest.json") || sent.contains("index.json"));
+        assert!(sent.contains("rootfs") && sent.len() % 512 == 0);
         assert!(loaded(gzip(&bytes), &world()).is_ok());
     }
     let mut unchanged = world();

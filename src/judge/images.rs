@@ -15,6 +15,7 @@ use crate::route::{Images, Name, percent_encode};
 use crate::schema::{self, Field, Shape, Treat, field};
 use crate::world::{Image, World};
 use hyper::StatusCode;
+use std::collections::BTreeSet;
 
 /// What an image archive must keep to.
 #[derive(Debug, Clone, PartialEq)]
@@ -176,7 +177,9 @@ pub async fn judge(route: Images, mut ask: Ask, agent: &Agent, world: &impl Worl
         Images::Load => {
             granted(Operation::Load, agent)?;
             let rules = ArchiveRules { form: ArchiveForm::Images, max_bytes: max_archive(agent) };
-            Ok(forward(ask, "/images/load").with(Payload::Archive(rules)))
+            Ok(forward(ask, "/images/load")
+                .with(Payload::Archive(rules))
+                .showing(Answer::Loaded { loads: Vec::new(), known: BTreeSet::new() }))
         }
         Images::Distribution(name) => {
             if !agent.policy.system.grants(SystemOperation::Distribution) {
@@ -334,7 +337,7 @@ async fn pull(mut ask: Ask, agent: &Agent, world: &impl World) -> Verdict {
     ask.query.set("tag", Param::Text(version));
     let mut permit = forward(ask, "/images/create").with_auth(RegistryAuth::Auth);
     if here.is_none() {
-        permit.after.push(Step::Brought { reference: Some(name.to_string()) });
+        permit.after.push(Step::Brought { name });
     }
     Ok(permit)
 }
