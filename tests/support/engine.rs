@@ -33,10 +33,12 @@ struct Reply {
     status: u16,
     body: Value,
     upgrade: bool,
+    /// Each item of the body is a document of its own.
+    progress: bool,
 }
 
 fn reply(status: u16, body: impl Into<Value>) -> Reply {
-    Reply { status, body: body.into(), upgrade: false }
+    Reply { status, body: body.into(), upgrade: false, progress: false }
 }
 
 fn absent(message: String) -> Reply {
@@ -105,7 +107,11 @@ impl Engine {
                 write!(writer, "HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: {kind}\r\n\r\n")?;
                 return writer.shutdown(std::net::Shutdown::Write);
             }
-            let body = if reply.body == Value::Null { String::new() } else { reply.body.to_string() };
+            let body = match &reply.body {
+                Value::Null => String::new(),
+                Value::Array(lines) if reply.progress => lines.iter().map(|line| format!("{line}\r\n")).collect(),
+                body => body.to_string(),
+            };
             write!(writer, "HTTP/1.1 {} -\r\nApi-Version: {}\r\n", reply.status, self.with(|state| state.version()))?;
             if !matches!(reply.status, 204 | 304) {
                 write!(writer, "Content-Type: application/json\r\nContent-Length: {}\r\n", body.len())?;
@@ -205,7 +211,9 @@ impl State {
             ("POST", ["containers", _, "exec"]) => reply(201, object(vec![("Id", self.make("exec").into())])),
             ("POST", ["containers", _, "attach"])
             | ("GET", ["containers", _, "attach", "ws"])
-            | ("POST", ["exec", _, "start"]) => Reply { status: 200, body: Value::Null, upgrade: true },
+            | ("POST", ["exec", _, "start"]) => {
+                Reply { status: 200, body: Value::Null, upgrade: true, progress: false }
+            }
             ("POST", ["containers", _, "start" | "stop" | "restart" | "kill" | "pause" | "unpause" | "rename"])
             | ("DELETE", ["containers" | "networks" | "volumes", _]) => reply(204, Value::Null),
             ("GET", ["exec", id, "json"]) => self.facts.exec(id).map_or_else(
@@ -263,9 +271,13 @@ impl State {
             ("POST", ["images", "create"]) => {
                 let value = |key: &str| query.split('&').find_map(|pair| pair.strip_prefix(key)).unwrap_or_default();
                 match self.facts.pulled(value("fromImage="), value("tag=")) {
-                    Some(image) => {
+                    Some(mut image) => {
+                        let digest = image.digest.get_or_insert(image.id.clone()).clone();
                         self.facts.images.push(image);
-                        reply(200, object(vec![("status", "Status: Downloaded newer image for it".into())]))
+                        let status = |text: &str| object(vec![("status", text.into())]);
+                        let lines =
+                            [status(&format!("Digest: {digest}")), status("Status: Downloaded newer image for it")];
+                        Reply { progress: true, ..reply(200, Value::Array(lines.to_vec())) }
                     }
                     None => reply(200, object(vec![("error", "manifest unknown".into())])),
                 }
