@@ -438,11 +438,6 @@ impl World for Lookup {
         Ok(container)
     }
 
-    async fn own_images(&self, owner: &Owner) -> Result<Vec<Id>, Refusal> {
-        let images = self.owned("/images/json", owner, &[]).await?;
-        Ok(images.iter().map(|image| Id::new(text(image, &["Id"]))).collect())
-    }
-
     async fn path(&self, root: &Path, below: &Path) -> PathFact {
         if !self.sees(root).await {
             return PathFact::Unseen;

@@ -120,8 +120,6 @@ pub trait World {
     async fn volume(&self, name: &str) -> Result<Option<Volume>, Refusal>;
     /// The container that an exec runs in.
     async fn exec(&self, id: &str) -> Result<Option<Id>, Refusal>;
-    /// The IDs of all images that carry this owner's label, newest first.
-    async fn own_images(&self, owner: &Owner) -> Result<Vec<Id>, Refusal>;
     /// What is at `root`/`below`, without following a symbolic link below `root`.
     async fn path(&self, root: &Path, below: &Path) -> PathFact;
     /// The engine's API version, such as (1, 41).

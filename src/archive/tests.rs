@@ -83,7 +83,7 @@ fn context_of(dockerfile: &str, bytes: Vec<u8>) -> Result<Vec<u8>, String> {
         target: None,
         pull: false,
         platform: None,
-        cache: Cache::Listed,
+        cache: Cache::Used,
     };
     wait(async {
         let client = Full::new(Bytes::from(bytes));

@@ -1,6 +1,6 @@
 //! Builds: the classic builder. The query is judged here, the Dockerfile when it passes in the context.
 
-use super::images::{CONTAINERD, granted, may_pull, may_take, named, same_in_registry};
+use super::images::{granted, may_pull, may_take, named, same_in_registry};
 use super::labels;
 use super::system::BUILDKIT;
 use super::{Agent, Ask};
@@ -30,29 +30,25 @@ pub struct ContextRules {
     pub pull: bool,
     /// The platform of the base images.
     pub platform: Option<String>,
-    /// Where steps come from that need not run again.
+    /// Do steps come from the cache?
     pub cache: Cache,
 }
 
-/// Whose steps the engine may use again in a build.
+/// Does a build use the results of earlier ones?
+///
+/// The engine has one cache for all owners, and what is not in its key (hosts, networks, proxies) makes one owner's steps
+/// another's. The labels are in the key: each stage begins with the owner's, or on an image that has it, so that every
+/// step after it is the owner's own. The triggers of a base image run before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cache {
-    /// Those in the images of a list, and none where the client wants none.
-    Listed,
-    /// Any with the same key. The owner is in the key of every step after the label that each stage begins with, but
-    /// not in that of the triggers of a base image, which run before.
-    Keyed,
+    /// Every step runs.
+    Unused,
+    /// Where the key is the same.
+    Used,
 }
 
 /// The name under which the engine looks for a Dockerfile that nobody named.
 pub const DOCKERFILE: &str = "Dockerfile";
-
-/// A reference that no engine can have. With a list of nothing else the classic builder uses no cache, with an empty
-/// list it uses everybody's.
-const NO_CACHE: &str = "sockguard.invalid/none";
-
-/// So many own images are offered as a cache.
-const CACHE_IMAGES: usize = 64;
 
 /// What the classic builder understands.
 const INSTRUCTIONS: &[&str] = &[
@@ -125,15 +121,10 @@ pub async fn judge(mut ask: Ask, agent: &Agent, world: &impl World) -> Verdict {
     // Containers of a build carry no owner label: none may stay behind.
     query.set("rm", Param::Bool(true));
     query.set("forcerm", Param::Bool(true));
-    let listed = world.api_version().await? < CONTAINERD;
-    if listed {
-        let cache = cache(query, agent, world).await?;
-        query.set("cachefrom", Param::Json(cache.into_iter().collect()));
-    } else {
-        // There a build fails at a step without a layer (`ENV`) that is to be taken from an image of a list, by name or
-        // ID, because another owner made the same step since: "failed to restore cached image".
-        query.remove("cachefrom");
-    }
+    // The owner's images are in the cache anyway. From API 1.52 on a build fails at a step without a layer (`ENV`) that is
+    // to be taken from an image of this list because it was made elsewhere since: "failed to restore cached image".
+    query.remove("cachefrom");
+
     let rules = ContextRules {
         dockerfile: dockerfile_path(query.text("dockerfile").unwrap_or(DOCKERFILE))?,
         args: arguments(query)?,
@@ -141,7 +132,7 @@ pub async fn judge(mut ask: Ask, agent: &Agent, world: &impl World) -> Verdict {
         // The base images are pulled, if they have to be, before the engine builds: it is given their IDs.
         pull: matches!(query.remove("pull"), Some(Param::Text(text)) if truth(&text)),
         platform: query.text("platform").map(str::to_owned),
-        cache: if listed || query.bool("nocache") { Cache::Listed } else { Cache::Keyed },
+        cache: if query.bool("nocache") { Cache::Unused } else { Cache::Used },
     };
     query.set("dockerfile", Param::Text(rules.dockerfile.clone()));
     let from = if ask.query.bool("q") { Progress::QuietBuild } else { Progress::Build };
@@ -245,41 +236,6 @@ async fn network(query: &mut Query, agent: &Agent, world: &impl World) -> Result
     };
     query.set("networkmode", Param::Text(resolved));
     Ok(())
-}
-
-/// The images whose steps may be used again: own ones and no others. What is not in the builder's cache key (hosts,
-/// networks) could otherwise make one owner's steps another's.
-async fn cache(query: &Query, agent: &Agent, world: &impl World) -> Result<Vec<Value>, Refusal> {
-    let mut ids: Vec<String> = Vec::new();
-    match query.json("cachefrom") {
-        None | Some(Value::Null) => {}
-        Some(Value::Array(names)) => {
-            for name in names.iter().filter_map(Value::as_str) {
-                if reference::parse_any(name).is_err() {
-                    continue;
-                }
-                match world.image(name).await? {
-                    Some(image) if image.standing(&agent.owner) == Standing::Own => {
-                        ids.push(image.id.as_str().to_owned())
-                    }
-                    Some(_) | None => {}
-                }
-            }
-        }
-        Some(_) => return Err(Refusal::malformed("the query parameter cachefrom is no JSON array")),
-    }
-    for id in world.own_images(&agent.owner).await? {
-        if ids.len() >= CACHE_IMAGES {
-            break;
-        }
-        if !ids.iter().any(|known| known == id.as_str()) {
-            ids.push(id.as_str().to_owned());
-        }
-    }
-    if ids.is_empty() {
-        ids.push(NO_CACHE.to_owned());
-    }
-    Ok(ids.into_iter().map(Value::from).collect())
 }
 
 fn arguments(query: &Query) -> Result<BTreeMap<String, Option<String>>, Refusal> {
@@ -541,8 +497,8 @@ impl<W: World> Builder<'_, W> {
             let hint = "another owner built it, and these steps would count as that owner's";
             return Err(Refusal::never(what, &Value::from(name), hint));
         }
-        if self.rules.cache == Cache::Keyed && image.on_build.iter().any(runs) {
-            let hint = "on this engine RUN in a trigger could come from another owner's build; build with --no-cache";
+        if self.rules.cache == Cache::Used && image.on_build.iter().any(runs) {
+            let hint = "RUN in a trigger could come from another owner's build; build with --no-cache";
             return Err(Refusal::never(what, &Value::from(name), hint));
         }
         Ok(())
@@ -805,16 +761,9 @@ mod tests {
         .unwrap();
         assert_eq!(
             sent,
-            format!(
-                "nocache=1&networkmode=net-id&rm=1&cachefrom=%5B%22{}%22%5D\
-                 &labels=%7B%22com.buildkite.sockguard.owner%22:%22me%22%7D&forcerm=1&dockerfile=Dockerfile",
-                id('c')
-            )
+            "nocache=1&networkmode=net-id&rm=1\
+             &labels=%7B%22com.buildkite.sockguard.owner%22:%22me%22%7D&forcerm=1&dockerfile=Dockerfile"
         );
-        let newest = Fake { version: Some((1, 52)), ..world() };
-        assert!(!ask("cachefrom=[\"mine:1\"]", &newest, POLICY).unwrap().contains("cachefrom"));
-        let empty = Fake::default();
-        assert!(ask("", &empty, POLICY).unwrap().contains("cachefrom=%5B%22sockguard.invalid/none%22%5D"));
         assert!(ask("networkmode=container:box", &world(), POLICY).unwrap().contains("networkmode=container:box-id"));
         assert!(ask("dockerfile=./a//b", &world(), POLICY).unwrap().contains("dockerfile=a/b"));
         let parent = "image = { allow = [\"build\"] }\ncontainer = { cgroup-parent = \"/agents/me\" }";
@@ -850,7 +799,6 @@ mod tests {
             "labels={\"a\":1}",
             "buildargs={\"a\":1}",
             "ulimits=[{\"Name\":\"nofile\",\"Other\":1}]",
-            "cachefrom={}",
         ] {
             assert!(ask(raw, &world(), POLICY).is_err(), "{raw}");
         }
@@ -874,13 +822,24 @@ mod tests {
         args: &[(&str, &str)],
         target: Option<&str>,
     ) -> Result<String, String> {
+        cached(Cache::Used, text, world, policy, args, target)
+    }
+
+    fn cached(
+        cache: Cache,
+        text: &str,
+        world: &Fake,
+        policy: &str,
+        args: &[(&str, &str)],
+        target: Option<&str>,
+    ) -> Result<String, String> {
         let rules = ContextRules {
             dockerfile: DOCKERFILE.to_owned(),
             args: args.iter().map(|(k, v)| ((*k).to_owned(), Some((*v).to_owned()))).collect(),
             target: target.map(str::to_owned),
             pull: false,
             platform: None,
-            cache: if world.version.is_some() { Cache::Keyed } else { Cache::Listed },
+            cache,
         };
         let agent = agent(policy);
         let pinned = wait(judge_dockerfile(text.as_bytes(), &rules, None, &agent, world))
@@ -983,7 +942,7 @@ mod tests {
         }
         world.images.get_mut("mine:1").unwrap().on_build.clear();
         // What runs before the label must not be another's, nor come from everybody's cache.
-        for (name, trigger, listed, keyed) in [
+        for (name, trigger, unused, used) in [
             ("alpine:latest", "RUN make", true, false),
             ("alpine:latest", "COPY . /", true, true),
             ("mine:1", "RUN make", true, true),
@@ -993,10 +952,8 @@ mod tests {
             let mut world = Fake { images: world.images.clone(), ..Fake::default() };
             let image = world.images.get_mut(name).unwrap();
             (image.on_build, image.brought) = (vec![trigger.to_owned()], true);
-            let built = |world: &Fake| dockerfile(&format!("FROM {name}"), world, POLICY, &[], None).is_ok();
-            assert_eq!(built(&world), listed, "{name} {trigger}");
-            world.version = Some(super::super::images::CONTAINERD);
-            assert_eq!(built(&world), keyed, "{name} {trigger}");
+            let built = |cache| cached(cache, &format!("FROM {name}"), &world, POLICY, &[], None).is_ok();
+            assert_eq!((built(Cache::Unused), built(Cache::Used)), (unused, used), "{name} {trigger}");
         }
         assert!(
             dockerfile("FROM mine:1\nARG JAR=x\nADD $JAR /", &world, POLICY, &[], None).is_err(),

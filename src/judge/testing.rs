@@ -141,11 +141,6 @@ impl World for Fake {
         Ok(self.execs.get(id).cloned())
     }
 
-    async fn own_images(&self, owner: &Owner) -> Result<Vec<Id>, Refusal> {
-        let own = |image: &&Image| image.labels.get(OWNER_LABEL).is_some_and(|label| label == owner.as_str());
-        Ok(self.images.values().filter(own).map(|image| image.id.clone()).collect())
-    }
-
     async fn path(&self, _root: &Path, _below: &Path) -> PathFact {
         PathFact::Fine
     }

@@ -365,11 +365,6 @@ impl World for CaseWorld<'_> {
         Ok(self.facts.exec(id).map(|exec| Id::new(&exec.container)))
     }
 
-    async fn own_images(&self, owner: &Owner) -> Result<Vec<Id>, Refusal> {
-        let own = self.facts.images.iter().filter(|i| i.labels.get(OWNER_LABEL).is_some_and(|o| o == owner.as_str()));
-        Ok(own.map(|image| Id::new(&image.id)).collect())
-    }
-
     async fn path(&self, root: &Path, below: &Path) -> PathFact {
         let at = |path: PathBuf| self.host.get(path.to_string_lossy().trim_end_matches('/')).copied();
         if at(root.to_owned()) == Some(PathIs::Unseen) {
