@@ -40,6 +40,15 @@ pub enum Variables<'a> {
     Unknown,
 }
 
+/// Substitutions within substitutions.
+const DEPTH: usize = 16;
+
+/// An expanded word is at most this long.
+const LONGEST: usize = 64 << 10;
+
+/// So many instructions a Dockerfile may have.
+const INSTRUCTIONS: usize = 4096;
+
 /// Stands in an expanded word for a variable's value that is not known.
 pub const UNKNOWN: char = '\u{FFFF}';
 
@@ -91,6 +100,9 @@ pub fn parse(text: &[u8]) -> Result<Dockerfile, String> {
         (instruction.first, instruction.last) = (first, at - 1);
         if opens_here_document(&instruction) {
             return Err(format!("line {} of the Dockerfile opens a here-document, which needs BuildKit", first + 1));
+        }
+        if instructions.len() >= INSTRUCTIONS {
+            return Err(format!("the Dockerfile has more than {INSTRUCTIONS} instructions"));
         }
         instructions.push(instruction);
     }
@@ -337,6 +349,24 @@ impl Instruction {
         }
     }
 
+    /// The arguments of `LABEL`, `ENV` or `ARG` with these names in place of its own.
+    ///
+    /// # Errors
+    /// A name without a value where one must be.
+    pub fn renamed(&self, escape: char, names: &[String]) -> Result<String, String> {
+        let old = self.pairs(escape)?;
+        // One name and the rest of the line, or any number of `name=value`.
+        let sign = match split_words(&self.args, escape).first() {
+            Some(first) if first.contains('=') || self.keyword == "arg" => '=',
+            Some(_) | None => ' ',
+        };
+        let pair = |(name, (_, value)): (&String, &(String, Option<String>))| match value {
+            Some(value) => format!("{name}{sign}{value}"),
+            None => name.clone(),
+        };
+        Ok(names.iter().zip(&old).map(pair).collect::<Vec<_>>().join(" "))
+    }
+
     /// The same with these flags and arguments.
     #[must_use]
     pub fn with(&self, flags: Vec<String>, args: String) -> Self {
@@ -386,13 +416,14 @@ fn split_words(text: &str, escape: char) -> Vec<String> {
 /// # Errors
 /// What the builder would not take either, and the pattern forms that old engines lack.
 pub fn expand(word: &str, escape: char, variables: &Variables<'_>) -> Result<String, String> {
-    let mut lexer = Lexer { chars: word.chars().collect(), at: 0, escape, variables };
+    let mut lexer = Lexer { chars: word.chars().collect(), at: 0, depth: 0, escape, variables };
     lexer.until(None)
 }
 
 struct Lexer<'a> {
     chars: Vec<char>,
     at: usize,
+    depth: usize,
     escape: char,
     variables: &'a Variables<'a>,
 }
@@ -420,7 +451,7 @@ impl Lexer<'_> {
                     }
                 },
                 '"' => self.double_quoted(&mut out)?,
-                '$' => out.push_str(&self.dollar()?),
+                '$' => self.substitute(&mut out)?,
                 c if c == self.escape => match self.next() {
                     Some(c) => out.push(c),
                     None => break,
@@ -435,7 +466,7 @@ impl Lexer<'_> {
         loop {
             match self.next().ok_or("a double quote is not closed")? {
                 '"' => return Ok(()),
-                '$' => out.push_str(&self.dollar()?),
+                '$' => self.substitute(out)?,
                 c if c == self.escape => match self.peek() {
                     None => {}
                     Some(next) if next == '"' || next == '$' || next == self.escape => {
@@ -447,6 +478,20 @@ impl Lexer<'_> {
                 c => out.push(c),
             }
         }
+    }
+
+    fn substitute(&mut self, out: &mut String) -> Result<(), String> {
+        if self.depth >= DEPTH {
+            return Err(format!("more than {DEPTH} substitutions are within each other"));
+        }
+        self.depth += 1;
+        let value = self.dollar()?;
+        self.depth -= 1;
+        if out.len() + value.len() > LONGEST {
+            return Err(format!("the value is longer than {LONGEST} bytes"));
+        }
+        out.push_str(&value);
+        Ok(())
     }
 
     fn dollar(&mut self) -> Result<String, String> {
@@ -469,7 +514,8 @@ impl Lexer<'_> {
             return Err(format!("the substitution `${{{name}{modifier}…}}` is not understood"));
         }
         let word = self.until(Some('}'))?;
-        if *self.variables == Variables::Unknown {
+        // Whether it is set may be as little known as to what.
+        if value.as_ref().is_some_and(|value| value.contains(UNKNOWN)) {
             return Ok(UNKNOWN.to_string());
         }
         let set = value.filter(|value| !(empty_is_unset && value.is_empty()));
@@ -594,6 +640,43 @@ mod tests {
             assert!(expand(word, '\\', &known).is_err(), "{word}");
         }
         assert_eq!(expand("a$X/b", '\\', &Variables::Unknown).unwrap(), format!("a{UNKNOWN}/b"));
+    }
+
+    #[test]
+    fn substitutions_are_bounded() {
+        let nested = |depth: usize| format!("{}x{}", "${a:-".repeat(depth), "}".repeat(depth));
+        let none = BTreeMap::new();
+        assert_eq!(expand(&nested(16), '\\', &Variables::Known(&none)).unwrap(), "x");
+        for variables in [Variables::Known(&none), Variables::Unknown] {
+            for depth in [17, 100_000] {
+                assert!(expand(&nested(depth), '\\', &variables).is_err());
+                assert!(expand(&format!("\"{}\"", nested(depth)), '\\', &variables).is_err());
+            }
+        }
+        let long = BTreeMap::from([("A".to_owned(), "x".repeat(40 << 10))]);
+        assert!(expand("$A", '\\', &Variables::Known(&long)).is_ok());
+        assert!(expand("$A$A", '\\', &Variables::Known(&long)).is_err());
+        assert!(expand("${B:-$A$A}", '\\', &Variables::Known(&long)).is_err());
+        assert!(parse("RUN x\n".repeat(4097).as_bytes()).is_err());
+    }
+
+    #[test]
+    fn what_is_not_known_may_be_set_or_not() {
+        let known = BTreeMap::from([("PATH".to_owned(), UNKNOWN.to_string())]);
+        for word in ["$PATH", "${PATH}", "${PATH:+x}", "${PATH:-x}", "${PATH+x}", "${A:-$PATH}", "\"${PATH:?x}\""] {
+            let value = expand(word, '\\', &Variables::Known(&known)).unwrap();
+            assert_eq!(value, UNKNOWN.to_string(), "{word}");
+        }
+    }
+
+    #[test]
+    fn names_can_be_replaced_within_pairs() {
+        let renamed = |text: &str, names: &[&str]| {
+            let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+            parse(text.as_bytes()).unwrap().instructions[0].renamed('\\', &names).unwrap()
+        };
+        assert_eq!(renamed("LABEL $A.x=\"1 2\"   b='$c d'", &["k.x", "b"]), "k.x=\"1 2\" b='$c d'");
+        assert_eq!(renamed("LABEL $A  one = two", &["k"]), "k one = two");
     }
 
     #[test]

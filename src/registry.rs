@@ -15,6 +15,14 @@ pub const NOBODY: &str = "e30=";
 /// Under which name clients keep the credentials of Docker's own registry.
 const INDEX: &str = "https://index.docker.io/v1/";
 
+/// A URL for messages: without user, password and query.
+pub fn without_secrets(url: &str) -> String {
+    let (scheme, rest) = url.split_once("://").map_or(("", url), |(scheme, rest)| (scheme, rest));
+    let host = rest.rsplit('@').next().unwrap_or_default();
+    let path = host.split(['?', '#']).next().unwrap_or_default();
+    if scheme.is_empty() { path.to_owned() } else { format!("{scheme}://{path}") }
+}
+
 /// The `X-Registry-Auth` of a reference's registry, from a build's `X-Registry-Config`. Nothing where there are none.
 pub fn auth(config: &str, reference: &Reference) -> Option<String> {
     let document = json::parse(&decode(config)?).ok()?;
@@ -69,6 +77,19 @@ fn decode(text: &str) -> Option<Vec<u8>> {
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
+
+    #[test]
+    fn urls_are_shown_without_secrets() {
+        for (url, shown) in [
+            ("https://u:p@host/x.git", "https://host/x.git"),
+            ("https://u:p/@?q@host/x?token=1#f", "https://host/x"),
+            ("git@host:x/y", "host:x/y"),
+            ("http://host/", "http://host/"),
+            ("https://${T}@host/", "https://host/"),
+        ] {
+            assert_eq!(without_secrets(url), shown);
+        }
+    }
 
     #[test]
     fn base64_goes_both_ways() {

@@ -11,6 +11,7 @@ use crate::policy::{self, ImageOperation as Operation, SystemOperation};
 use crate::query::{Param, Query};
 use crate::reference::{self, Parsed, Reference};
 use crate::refusal::Refusal;
+use crate::registry;
 use crate::route::{Images, Name, percent_encode};
 use crate::schema::{self, Field, Shape, Treat, field};
 use crate::world::{Image, World};
@@ -122,7 +123,7 @@ pub async fn judge(route: Images, mut ask: Ask, agent: &Agent, world: &impl Worl
             (None, Some("-")) => import(ask, agent, world).await,
             (None, Some(url)) => Err(Refusal::never(
                 "fromSrc",
-                &Value::from(url),
+                &Value::from(registry::without_secrets(url)),
                 "the engine would fetch it from the host; send the archive with `-`",
             )),
             (None, None) => Err(Refusal::malformed("one of the query parameters fromImage and fromSrc must be given")),
@@ -288,6 +289,9 @@ pub fn named(text: &str) -> Result<Reference, Refusal> {
 /// # Errors
 /// What is wrong, or the label.
 pub fn check_changes(text: &str) -> Result<(), Refusal> {
+    if text.len() > labels::MOST_BYTES {
+        return Err(labels::too_many("changes"));
+    }
     let file = dockerfile::parse(text.as_bytes())
         .map_err(|what| Refusal::malformed(what.replace("the Dockerfile", "changes")))?;
     for instruction in &file.instructions {
@@ -593,14 +597,12 @@ fn shown(text: &str) -> String {
 /// # Errors
 /// The label that tells of somebody else.
 pub fn check_loaded_labels(object: &Object, agent: &Agent) -> Result<(), Refusal> {
+    labels::bounded(object, "the labels of an image in the archive")?;
     for (key, value) in object.iter() {
         let own = key == OWNER_LABEL && value.as_str() == Some(agent.owner.as_str());
         if labels::reserved(key) && !own && !value.is_empty() {
-            return Err(Refusal::never(
-                format!("the label {key} of an image in the archive"),
-                value,
-                "it tells whose an image is",
-            ));
+            let what = format!("the label `{}` of an image in the archive", shown(key));
+            return Err(Refusal::operation(what, "").hint("it tells whose an image is"));
         }
     }
     Ok(())

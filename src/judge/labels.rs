@@ -9,6 +9,24 @@ use std::collections::BTreeMap;
 /// Labels by which sockguard and ECS tell agents apart; a client may not set them.
 pub const RESERVED: &[&str] = &[LABEL_PREFIX, "com.amazonaws.ecs."];
 
+/// The labels of one object are at most so many bytes: every list shows them.
+pub const MOST_BYTES: usize = 256 << 10;
+
+/// The refusal of more than that.
+pub fn too_many(what: &str) -> Refusal {
+    Refusal::TooLarge { message: format!("{what} are more than {MOST_BYTES} bytes") }
+}
+
+/// Checks the length of a set of labels.
+///
+/// # Errors
+/// It is too long.
+pub fn bounded(labels: &Object, what: &str) -> Result<(), Refusal> {
+    let length = |value: &Value| value.as_str().map_or(0, str::len);
+    let bytes: usize = labels.iter().map(|(key, value)| key.len() + length(value)).sum();
+    if bytes > MOST_BYTES { Err(too_many(what)) } else { Ok(()) }
+}
+
 /// May a client not set this label?
 pub fn reserved(key: &str) -> bool {
     RESERVED.iter().any(|prefix| key.starts_with(prefix))
@@ -22,14 +40,13 @@ pub fn reserved_any(labels: &BTreeMap<String, String>) -> bool {
 /// Stamps the owner label on a set of labels.
 ///
 /// # Errors
-/// A reserved label among the client's.
+/// A reserved label among the client's, or too many.
 pub fn stamp(labels: &mut Object, field: &str, agent: &Agent) -> Result<(), Refusal> {
-    if let Some((key, value)) = labels.iter().find(|(key, _)| reserved(key)) {
-        return Err(Refusal::never(
-            format!("{field}.{key}"),
-            value,
-            "this label tells whose an object is; a client cannot set it",
-        ));
+    bounded(labels, field)?;
+    if let Some((key, _)) = labels.iter().find(|(key, _)| reserved(key)) {
+        let key: String = key.chars().filter(|c| !c.is_control()).take(120).collect();
+        return Err(Refusal::operation(format!("{field}.{key}"), "")
+            .hint("this label tells whose an object is; a client cannot set it"));
     }
     labels.set(OWNER_LABEL, agent.owner.as_str());
     Ok(())
