@@ -25,6 +25,7 @@ mod usage;
 mod volumes;
 
 use crate::body::{Body, BodyError};
+use crate::engine::Engine;
 use crate::json::{self, Value};
 use crate::judge::Agent;
 use crate::lookup::{Lookup, Memory};
@@ -175,6 +176,28 @@ async fn document(
     }
     out.push(b'\n');
     Ok(out)
+}
+
+/// Those items of one of the engine's lists that can be understood and are not too large.
+///
+/// # Errors
+/// The engine cannot be asked.
+pub async fn items(engine: &Engine, path: &str) -> Result<Vec<Value>, Refusal> {
+    let mut items = Vec::new();
+    let read = |item: &[u8]| {
+        items.push(json::parse(item).map_err(|_| scan::Broken("an item of a list is no JSON"))?);
+        Ok(())
+    };
+    upstream::each_part(engine, path, split::Parts::Items, read).await?;
+    Ok(items)
+}
+
+/// The IDs of all images that the engine has, whosever they are.
+///
+/// # Errors
+/// The engine cannot be asked.
+pub async fn all_images(engine: &Engine) -> Result<BTreeSet<Id>, Refusal> {
+    upstream::all_images(engine).await
 }
 
 /// An answer with an error status, as the agent may see it.

@@ -7,6 +7,7 @@ use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 
 /// A refused request's body is read and dropped so long, and so far.
@@ -15,6 +16,67 @@ const DRAIN_BYTES: usize = 1 << 30;
 
 /// A body that is judged has to be there within this time.
 const READ: Duration = Duration::from_secs(60);
+
+/// A body of up to this many bytes is read at any time.
+const SMALL: usize = 64 << 10;
+
+/// So many bytes of larger bodies are held at once, whatever the number of connections. A body takes its share before
+/// more of it is read than `SMALL`, so nobody waits who holds something already.
+static BODIES: Semaphore = Semaphore::const_new(64 << 20);
+
+/// So much memory the documents that were read from larger bodies take at once.
+const DOCUMENTS_LIMIT: usize = 64 << 20;
+static DOCUMENTS: Semaphore = Semaphore::const_new(DOCUMENTS_LIMIT);
+
+/// What a value of a JSON document takes beside its text.
+const VALUE: usize = 64;
+
+/// So long a large body waits for others to make room.
+const ROOM: Duration = Duration::from_secs(10);
+
+/// A share of the memory for large bodies. Dropping it gives it back.
+#[derive(Debug, Default)]
+pub struct Share(Option<SemaphorePermit<'static>>);
+
+/// A body that was read whole.
+#[derive(Debug, Default)]
+pub struct Whole {
+    bytes: Bytes,
+    share: Share,
+}
+
+impl std::ops::Deref for Whole {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Whole {
+    /// Waits for the memory that the JSON document in this body takes, as long as it is there.
+    ///
+    /// # Errors
+    /// There is none for too long.
+    pub async fn room_for_document(&self) -> Result<Share, Refusal> {
+        if self.share.0.is_none() {
+            return Ok(Share::default());
+        }
+        let values = self.bytes.iter().filter(|b| matches!(b, b',' | b':' | b'[' | b'{')).count();
+        let size = self.bytes.len().saturating_add(values.saturating_mul(VALUE));
+        share(&DOCUMENTS, size.min(DOCUMENTS_LIMIT)).await
+    }
+}
+
+async fn share(of: &'static Semaphore, size: usize) -> Result<Share, Refusal> {
+    let permits = u32::try_from(size).unwrap_or(u32::MAX);
+    match timeout(ROOM, of.acquire_many(permits)).await {
+        Ok(Ok(permit)) => Ok(Share(Some(permit))),
+        Ok(Err(_)) | Err(_) => Err(Refusal::Unavailable {
+            message: "sockguard: too many large request bodies at once, try again".to_owned(),
+        }),
+    }
+}
 
 /// What can go wrong in the middle of a body.
 pub type BodyError = Box<dyn std::error::Error + std::marker::Send + Sync>;
@@ -75,39 +137,48 @@ impl Gather {
 /// Reads a body whole, of at most `limit` bytes. One that is longer or broken is left where it is.
 ///
 /// # Errors
-/// A body that is too long, breaks off, or does not come.
-pub async fn read(body: &mut Option<Incoming>, limit: usize) -> Result<Bytes, Refusal> {
+/// A body that is too long, breaks off, or does not come, or a large one while others take all the memory for such.
+pub async fn read(body: &mut Option<Incoming>, limit: usize) -> Result<Whole, Refusal> {
     let Some(incoming) = body.as_mut().filter(|incoming| !incoming.is_end_stream()) else {
         *body = None;
-        return Ok(Bytes::new());
+        return Ok(Whole::default());
     };
     let too_long = || Refusal::TooLarge { message: format!("the request's body is longer than {limit} bytes") };
     if incoming.size_hint().lower() > limit as u64 {
         return Err(too_long());
     }
+    // Chunks do not say how much they will be.
+    let length = incoming.size_hint().exact().and_then(|n| usize::try_from(n).ok());
     let whole = async {
         let mut first = Bytes::new();
         let mut joined = Vec::new();
+        let mut taken = Share::default();
         while let Some(frame) = incoming.frame().await {
             let frame = frame.map_err(|e| Refusal::malformed(format!("the request's body breaks off: {e}")))?;
             let Ok(data) = frame.into_data() else { continue };
             if first.len() + joined.len() + data.len() > limit {
                 return Err(too_long());
             }
+            if taken.0.is_none() && first.len() + joined.len() + data.len() > SMALL {
+                taken = share(&BODIES, length.unwrap_or(limit)).await?;
+            }
             // Most bodies come in one piece.
             if first.is_empty() && joined.is_empty() {
                 first = data;
             } else {
+                if joined.is_empty() && taken.0.is_some() {
+                    joined.reserve_exact(length.unwrap_or_default());
+                }
                 joined.extend_from_slice(&std::mem::take(&mut first));
                 joined.extend_from_slice(&data);
             }
         }
-        Ok(if joined.is_empty() { first } else { joined.into() })
+        Ok(Whole { bytes: if joined.is_empty() { first } else { joined.into() }, share: taken })
     };
-    let bytes =
+    let whole =
         timeout(READ, whole).await.unwrap_or_else(|_| Err(Refusal::malformed("the request's body does not come")))?;
     *body = None;
-    Ok(bytes)
+    Ok(whole)
 }
 
 /// Reads on a body that nobody needs, within bounds, so that its sender comes to read the answer.
@@ -210,5 +281,36 @@ impl HttpBody for Body {
             Self::Incoming(incoming) => incoming.size_hint(),
             Self::Edited(body) => body.size_hint(),
         }
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::expect_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn large_bodies_wait_for_room() {
+        let room: &'static Semaphore = Box::leak(Box::new(Semaphore::new(100)));
+        let first = share(room, 70).await.expect("room");
+        let mut second = Box::pin(share(room, 40));
+        assert!(timeout(Duration::from_millis(20), &mut second).await.is_err());
+        drop(first);
+        drop(second.await.expect("room again"));
+        assert_eq!(room.available_permits(), 100);
+    }
+
+    #[tokio::test]
+    async fn a_document_takes_room_by_its_values() {
+        let text = Bytes::from(format!("[{}1]", "0,".repeat(100_000)));
+        let small = Whole { bytes: text.clone(), share: Share::default() };
+        assert!(small.room_for_document().await.expect("room").0.is_none());
+        let large = Whole { bytes: text, share: share(&BODIES, 1).await.expect("room") };
+        let room = large.room_for_document().await.expect("room").0.expect("a share");
+        assert!(room.num_permits() > 100_000 * VALUE);
+        let heavy = vec![b'['; 4 << 20];
+        let heavy = Whole { bytes: heavy.into(), share: share(&BODIES, 1).await.expect("room") };
+        drop(room);
+        assert_eq!(heavy.room_for_document().await.expect("room").0.expect("a share").num_permits(), DOCUMENTS_LIMIT);
     }
 }

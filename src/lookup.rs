@@ -1,7 +1,7 @@
 //! The `World` of production: facts asked of the engine and of the host's file system, and the little that is
 //! remembered between requests. Nothing remembered matters: forgetting it costs a look-up, or makes an image shared.
 
-use crate::answer::known::Known;
+use crate::answer::{self, known::Known};
 use crate::body::Body;
 use crate::engine::{self, Engine};
 use crate::json::{self, Object, Value};
@@ -161,10 +161,7 @@ impl Lookup {
     /// # Errors
     /// When the engine cannot be asked.
     pub async fn image_ids(&self) -> Result<BTreeSet<Id>, Refusal> {
-        match self.get("/images/json?all=1").await? {
-            Some(Value::Array(images)) => Ok(images.iter().map(|image| Id::new(text(image, &["Id"]))).collect()),
-            _ => Err(Refusal::Engine { message: "the engine's list of images is no list".to_owned() }),
-        }
+        answer::all_images(&self.engine).await
     }
 
     /// The digests of an image's layers.
@@ -197,22 +194,26 @@ impl Lookup {
         Ok(())
     }
 
-    /// The engine's objects that carry this owner's label.
+    /// The engine's objects that carry this owner's label: all of them, or an error.
     ///
     /// # Errors
-    /// When the engine cannot be asked.
+    /// When the engine cannot be asked, or its answer is too large.
     pub async fn owned(&self, path: &str, owner: &Owner, more: &[(&str, &str)]) -> Result<Vec<Value>, Refusal> {
-        let mut filters = Filters::default();
-        filters.add("label", format!("{OWNER_LABEL}={owner}"));
-        for (key, value) in more {
-            filters.add(key, *value);
-        }
-        let query = Query::of([("filters", Param::Filters(filters))]).encode();
-        match self.get(&format!("{path}?{query}")).await? {
+        match self.get(&with_label(path, owner, more)).await? {
             Some(Value::Array(items)) => Ok(items),
             _ => Err(Refusal::Engine { message: format!("the engine's answer to {path} is no list") }),
         }
     }
+}
+
+/// The list at this path, of what carries this owner's label.
+fn with_label(path: &str, owner: &Owner, more: &[(&str, &str)]) -> String {
+    let mut filters = Filters::default();
+    filters.add("label", format!("{OWNER_LABEL}={owner}"));
+    for (key, value) in more {
+        filters.add(key, *value);
+    }
+    format!("{path}?{}", Query::of([("filters", Param::Filters(filters))]).encode())
 }
 
 /// The text of the engine's error answer.
@@ -393,7 +394,8 @@ impl World for Lookup {
 
     async fn network(&self, reference: &str) -> Result<Option<Network>, Refusal> {
         // The engine's networks may share names. Own ones come first, so that nobody can stand in another's way.
-        let own: Vec<Network> = self.owned("/networks", &self.agent.owner, &[]).await?.iter().map(network).collect();
+        let own = answer::items(&self.engine, &with_label("/networks", &self.agent.owner, &[])).await?;
+        let own: Vec<Network> = own.iter().map(network).collect();
         let by: [&dyn Fn(&Network) -> bool; 3] =
             [&|network| network.id.as_str() == reference, &|network| network.name == reference, &|network| {
                 !reference.is_empty() && network.id.as_str().starts_with(reference)

@@ -4,7 +4,7 @@ use crate::answer::known::Moment;
 use crate::answer::{self, Viewer};
 use crate::archive::{self, Passage, Written};
 use crate::audit::Record;
-use crate::body::{self, Body};
+use crate::body::{self, Body, Share};
 use crate::engine::{self, Engine};
 use crate::json::{self, Value};
 use crate::judge::images::ArchiveForm;
@@ -39,6 +39,9 @@ const ANSWER_LIMIT: usize = 1 << 20;
 /// Registry credentials are at most this long.
 const CREDENTIALS_LIMIT: usize = 96 << 10;
 
+/// Why the engine's `ps` failed is not told.
+const PS: &str = "ps: the processes cannot be listed with these ps_args";
+
 /// What goes to the client.
 pub enum Outcome {
     /// An answer.
@@ -52,7 +55,9 @@ pub async fn handle(guard: &Rc<Guard>, request: Request<Incoming>) -> Outcome {
     let (head, body) = request.into_parts();
     let mut record = guard.audit.begin(&head.method);
     let mut body = Some(body);
-    let outcome = match decide(guard, &head, &mut body, &mut record).await {
+    // Given back when the engine has answered.
+    let mut room = Share::default();
+    let outcome = match decide(guard, &head, &mut body, &mut room, &mut record).await {
         Ok((route, permit)) => perform(guard, head, &mut body, route, permit).await,
         Err(refusal) => Err(refusal),
     };
@@ -73,6 +78,7 @@ async fn decide(
     guard: &Guard,
     head: &Parts,
     body: &mut Option<Incoming>,
+    room: &mut Share,
     record: &mut Record,
 ) -> Result<(Route, Permit), Refusal> {
     well_formed(head)?;
@@ -87,7 +93,7 @@ async fn decide(
             body::read(body, EMPTY_LIMIT).await?;
             None
         }
-        BodyKind::Json => document(head, body).await?,
+        BodyKind::Json => document(head, body, room).await?,
         BodyKind::Stream => None,
     };
     let registry_auth = match target.route {
@@ -129,6 +135,7 @@ async fn perform(
         *request.body_mut() = payload;
         passage
     });
+    let of_processes = matches!(route, Route::Containers(Containers::Top(_)));
     let renamed = Renamed::of(&route, request.uri().path());
     let guard = Rc::clone(guard);
     let plain = before.is_empty() && after.is_empty();
@@ -152,7 +159,12 @@ async fn perform(
             let response = show(&guard, response, answer, after, sent, &written).await?;
             response.map(|body| archive::output::named(body, written.names))
         } else {
-            renamed.back(failure(&guard, response).await)
+            let response = failure(&guard, response).await;
+            match response.status() {
+                // The engine tells what `ps` says, and what it read of its output, which is of all processes.
+                StatusCode::INTERNAL_SERVER_ERROR if of_processes => response.map(|_| Body::full(message_body(PS))),
+                _ => renamed.back(response),
+            }
         };
         Ok(Outcome::Answer(for_client(response)))
     };
@@ -204,7 +216,7 @@ async fn nothing(body: &mut Option<Incoming>) -> Result<Option<Value>, Refusal> 
 }
 
 /// Reads a JSON body. The engine takes none of another type.
-async fn document(head: &Parts, body: &mut Option<Incoming>) -> Result<Option<Value>, Refusal> {
+async fn document(head: &Parts, body: &mut Option<Incoming>, room: &mut Share) -> Result<Option<Value>, Refusal> {
     let bytes = body::read(body, DOCUMENT_LIMIT).await?;
     if bytes.trim_ascii().is_empty() {
         return Ok(None);
@@ -216,6 +228,7 @@ async fn document(head: &Parts, body: &mut Option<Incoming>) -> Result<Option<Va
         let kind: String = kind.chars().take(80).collect();
         return Err(Refusal::rejected(format!("Content-Type specified ({kind}) must be 'application/json'")));
     }
+    *room = bytes.room_for_document().await?;
     json::parse(&bytes)
         .map(Some)
         .map_err(|e| Refusal::malformed(format!("the body is not the JSON that can be read in one way: {e}")))

@@ -159,10 +159,11 @@ impl<U: Upstream> Writer<U> {
                     Show::Hidden => out.truncate(mark),
                 }
             }
+            Token::TooLarge(_) if self.depth == of_elements => {}
             // The engine's warnings are about all tenants' volumes.
-            Token::Value(_) if self.depth == 1 => out.extend_from_slice(b"null"),
+            Token::Value(_) | Token::TooLarge(_) if self.depth == 1 => out.extend_from_slice(b"null"),
             Token::Value(b"null") => out.extend_from_slice(b"null\n"),
-            Token::Value(_) => return Err("the engine's answer is no list".into()),
+            Token::Value(_) | Token::TooLarge(_) => return Err("the engine's answer is no list".into()),
         }
         Ok(())
     }

@@ -1,9 +1,13 @@
-//! Splits an answer into its parts while it arrives: only the part that is being read is held.
+//! Splits an answer into its parts while it arrives: only the part that is being read is held. One that is too large is
+//! passed over: some owner made it so, and the others' lists are not to break on it.
 
 use super::scan::{Broken, Extent};
 
-/// The largest part. A container with a thousand labels has 100 KiB.
+/// The largest part that is read. A container with a thousand labels has 100 KiB.
 const LARGEST_PART: usize = 8 << 20;
+
+/// What is kept of a larger one.
+const BEGINNING: usize = 4 << 10;
 
 /// What is kept of the buffer between parts.
 const KEPT: usize = 64 << 10;
@@ -17,6 +21,8 @@ pub enum Token<'a> {
     Key(&'a [u8]),
     /// A whole value.
     Value(&'a [u8]),
+    /// The beginning of a value that is too large to be read.
+    TooLarge(&'a [u8]),
     /// The end of what was gone into.
     Close(u8),
 }
@@ -40,6 +46,8 @@ pub struct Splitter {
     expect: Expect,
     extent: Option<Extent>,
     held: Vec<u8>,
+    /// So much of the part that is being read was seen in earlier pieces; it is held unless it is too large.
+    seen: usize,
     enter: bool,
 }
 
@@ -64,18 +72,19 @@ enum Found {
     Close(u8),
     Key(usize),
     Value(usize),
+    TooLarge(usize),
 }
 
 impl Splitter {
     /// A splitter at the beginning of an answer.
     pub fn new(parts: Parts) -> Self {
-        Self { parts, open: Vec::new(), expect: Expect::Value, extent: None, held: Vec::new(), enter: false }
+        Self { parts, open: Vec::new(), expect: Expect::Value, extent: None, held: Vec::new(), seen: 0, enter: false }
     }
 
     /// The next token. Takes from `input` what was read; nothing when more input is needed.
     ///
     /// # Errors
-    /// The document is not JSON as far as it has to be, or a part is too large.
+    /// The document is not JSON as far as it has to be, or a key is too large.
     pub fn next<'s, 'i: 's>(&'s mut self, input: &mut &'i [u8]) -> Result<Option<Token<'s>>, Broken> {
         if self.extent.is_none() {
             // A large part is not a reason to keep so much for the rest of a long stream.
@@ -83,6 +92,7 @@ impl Splitter {
                 self.held = Vec::new();
             }
             self.held.clear();
+            self.seen = 0;
         }
         let before = *input;
         match self.step(input)? {
@@ -94,6 +104,10 @@ impl Splitter {
                 Ok(Some(Token::Key(quoted.get(1..quoted.len().saturating_sub(1)).unwrap_or_default())))
             }
             Found::Value(n) => Ok(Some(Token::Value(self.taken(before, input, n)))),
+            Found::TooLarge(n) => {
+                let part = self.taken(before, input, n);
+                Ok(Some(Token::TooLarge(part.get(..BEGINNING).unwrap_or(part))))
+            }
         }
     }
 
@@ -122,25 +136,37 @@ impl Splitter {
         loop {
             if let Some(extent) = &mut self.extent {
                 let Some(n) = extent.feed(input) else {
-                    self.held.extend_from_slice(input);
-                    *input = &[];
-                    if self.held.len() > LARGEST_PART {
-                        return Err(Broken("a part of it is too large"));
+                    self.seen = self.seen.saturating_add(input.len());
+                    if self.seen > LARGEST_PART {
+                        self.held.extend_from_slice(input.get(..BEGINNING).unwrap_or(input));
+                        self.held.truncate(BEGINNING);
+                        self.held.shrink_to_fit();
+                    } else {
+                        self.held.extend_from_slice(input);
                     }
+                    *input = &[];
                     return Ok(Found::Nothing);
                 };
                 let (part, rest) = input.split_at_checked(n).unwrap_or((input, &[]));
-                if !self.held.is_empty() {
+                let too_large = self.seen.saturating_add(n) > LARGEST_PART;
+                if !too_large && !self.held.is_empty() {
                     self.held.extend_from_slice(part);
                 }
                 *input = rest;
                 self.extent = None;
+                if too_large && self.expect == Expect::Key {
+                    return Err(Broken("a key of it is too large"));
+                }
                 if self.expect == Expect::Key {
                     self.expect = Expect::Colon;
                     self.enter = self.enters(part);
                     return Ok(Found::Key(n));
                 }
                 self.after_value();
+                if too_large {
+                    tracing::debug!("a part of an answer is passed over: it has {} bytes", self.seen.saturating_add(n));
+                    return Ok(Found::TooLarge(n));
+                }
                 return Ok(Found::Value(n));
             }
             let Some((&byte, rest)) = input.split_first() else { return Ok(Found::Nothing) };
@@ -226,6 +252,7 @@ mod tests {
                     Token::Open(b) | Token::Close(b) => char::from(b).to_string(),
                     Token::Key(k) => format!("{}:", String::from_utf8_lossy(k)),
                     Token::Value(v) => String::from_utf8_lossy(v).into_owned(),
+                    Token::TooLarge(v) => format!("{} …", String::from_utf8_lossy(&v[..5])),
                 });
             }
         }
@@ -294,10 +321,31 @@ mod tests {
     }
 
     #[test]
-    fn a_part_is_bounded() {
+    fn a_part_that_is_too_large_is_passed_over() {
+        let escapes = "\\b\\\"]".repeat((9 << 20) / 5);
+        let list = format!("[{{\"a\":1}},{{\"Labels\":{{\"x\":\"{escapes}\"}}}},{{\"b\":2}}]");
+        let volumes = format!("{{\"Volumes\":{list},\"W\":null}}");
+        for size in [1021, 65_537, 1 << 20, LARGEST_PART, usize::MAX] {
+            let pieces: Vec<&[u8]> = list.as_bytes().chunks(size).collect();
+            assert_eq!(all(Parts::Items, &pieces).expect("a list"), ["[", "{\"a\":1}", "{\"Lab …", "{\"b\":2}", "]"]);
+            let pieces: Vec<&[u8]> = volumes.as_bytes().chunks(size).collect();
+            let expected = ["{", "Volumes:", "[", "{\"a\":1}", "{\"Lab …", "{\"b\":2}", "]", "W:", "null", "}"];
+            assert_eq!(all(VOLUMES, &pieces).expect("volumes"), expected);
+        }
+    }
+
+    #[test]
+    fn what_is_held_is_bounded() {
+        let mut splitter = Splitter::new(Parts::Items);
         let long = vec![b'x'; LARGEST_PART / 4];
-        let mut pieces: Vec<&[u8]> = vec![b"[\""];
-        pieces.extend(std::iter::repeat_n(&long[..], 6));
-        assert_eq!(all(Parts::Items, &pieces), Err(Broken("a part of it is too large")));
+        for piece in std::iter::once(&b"[\""[..]).chain(std::iter::repeat_n(&long[..], 20)) {
+            let mut input = piece;
+            while splitter.next(&mut input).expect("so far").is_some() {}
+            assert!(splitter.held.capacity() <= 2 * LARGEST_PART);
+        }
+        assert_eq!(splitter.held.capacity(), BEGINNING);
+        assert!(splitter.finish().is_err());
+        let key = [b"{\"".to_vec(), vec![b'k'; LARGEST_PART], b"\":1}".to_vec()].concat();
+        assert_eq!(all(VOLUMES, &[&key]), Err(Broken("a key of it is too large")));
     }
 }

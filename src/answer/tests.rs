@@ -303,6 +303,28 @@ fn an_element_that_cannot_be_understood_is_left_out() {
 }
 
 #[test]
+fn an_element_that_is_too_large_does_not_break_the_others_lists() {
+    let large = format!("{{\"Labels\":{{\"x\":\"{}\"}}}}", "\\b".repeat(9 << 19));
+    let own = |name: &str| format!("{{\"Name\":\"{name}\",\"Labels\":{{\"com.buildkite.sockguard.owner\":\"me\"}}}}");
+    let items = format!("[{},{large},{}]", own("a"), own("b"));
+    let shown = r#"[{"Name":"a","Labels":{}},{"Name":"b","Labels":{}}]"#;
+    for size in [1000, 65_536, usize::MAX] {
+        for (shape, answer, shown) in [
+            (View::NetworkList, items.clone(), format!("{shown}\n")),
+            (
+                View::VolumeList,
+                format!("{{\"Volumes\":{items},\"Warnings\":[{large}]}}"),
+                format!("{{\"Volumes\":{shown},\"Warnings\":null}}\n"),
+            ),
+            (View::DiskUsage, format!("{{\"Volumes\":{items}}}"), format!("{{\"Volumes\":{shown}}}\n")),
+        ] {
+            let seen = wait(seen(shape, &Recorded::of("20.10"), answer.as_bytes(), size));
+            assert_eq!(seen.as_deref(), Ok(&*shown), "{size}");
+        }
+    }
+}
+
+#[test]
 fn lists_keep_their_shape() {
     for (shape, answer, shown) in [
         (View::ContainerList, "[]\n", "[]\n"),

@@ -10,11 +10,12 @@ use crate::engine::Engine;
 use crate::owner::{OWNER_LABEL, Owner};
 use crate::query::{Filters, Param, Query};
 use crate::refusal::Refusal;
+use crate::world::Id;
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::body::{Body as HttpBody, Incoming};
 use hyper::{Method, Request, Response, StatusCode};
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 /// The largest document that is read whole.
 pub const LARGEST_DOCUMENT: usize = 8 << 20;
@@ -109,6 +110,31 @@ pub async fn visible_images(viewer: &Viewer<impl Upstream>) -> Result<HashSet<Bo
     Ok(ids)
 }
 
+/// The IDs of all images that the engine has, whosever they are.
+///
+/// # Errors
+/// The engine cannot be asked, or an image's ID cannot be found.
+pub async fn all_images(upstream: &impl Upstream) -> Result<BTreeSet<Id>, Refusal> {
+    let (mut ids, mut nameless) = (BTreeSet::new(), false);
+    each_token(upstream, "/images/json?all=1", Parts::Items, |token| {
+        // An image's ID stands before its labels, by which it may be so large.
+        if let Token::Value(image) | Token::TooLarge(image) = token {
+            match scan::text_of(image, "Id") {
+                Ok(id) if !id.is_empty() => {
+                    ids.insert(Id::new(id));
+                }
+                Ok(_) | Err(_) => nameless = true,
+            }
+        }
+        Ok(())
+    })
+    .await?;
+    match nameless {
+        true => Err(Refusal::Engine { message: "the engine's list of images cannot be understood".to_owned() }),
+        false => Ok(ids),
+    }
+}
+
 /// The IDs of all own networks.
 ///
 /// # Errors
@@ -192,12 +218,25 @@ where
     Ok(first.unwrap_or_else(|| whole.into()))
 }
 
-/// Reads every part of a list.
-async fn each_part(
+/// Reads every part of a list, but not what is too large: whoever made such an object does not keep the others from
+/// theirs.
+///
+/// # Errors
+/// The engine cannot be asked.
+pub async fn each_part(
     upstream: &impl Upstream,
     path: &str,
     parts: Parts,
     mut read: impl FnMut(&[u8]) -> Result<(), Broken>,
+) -> Result<(), Refusal> {
+    each_token(upstream, path, parts, |token| if let Token::Value(value) = token { read(value) } else { Ok(()) }).await
+}
+
+async fn each_token(
+    upstream: &impl Upstream,
+    path: &str,
+    parts: Parts,
+    mut read: impl FnMut(Token<'_>) -> Result<(), Broken>,
 ) -> Result<(), Refusal> {
     let broken = |e: Broken| Refusal::Engine { message: e.to_string() };
     let response = upstream.ask(Method::GET, path).await?;
@@ -213,9 +252,7 @@ async fn each_part(
         let mut input = &piece[..];
         while let Some(token) = splitter.next(&mut input).map_err(broken)? {
             // What cannot be understood is not the agent's.
-            if let Token::Value(value) = token
-                && let Err(error) = read(value)
-            {
+            if let Err(error) = read(token) {
                 tracing::warn!("{path}: {error}");
             }
         }

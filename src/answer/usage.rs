@@ -130,6 +130,7 @@ impl<U: Upstream> Writer<U> {
                 // What is not known is not shown.
                 (_, Section::Other) => {}
             },
+            (Token::TooLarge(_), 1) => {}
             (Token::Open(byte), 1) => {
                 self.member(&[byte], out);
                 self.depth = 2;
@@ -151,7 +152,9 @@ impl<U: Upstream> Writer<U> {
                     self.sums.total = scan::int(value);
                 }
             }
+            (Token::TooLarge(_), 2) if self.summed => {}
             (Token::Value(value), 2 | 3) => self.item(value, out).await?,
+            (Token::TooLarge(_), 2 | 3) => self.sums.hidden += 1,
             (Token::Close(_), 3) => {
                 if self.section != Section::BuildCache {
                     out.push(b']');
