@@ -523,3 +523,29 @@ def test_a_name_that_changes_hands(two_guards, engine):
     assert raw(bob.socket, "GET", f"/containers/{name}/json").status == 404
     assert raw(bob.socket, "DELETE", f"/containers/{name}").status == 404
     assert raw(alice.socket, "GET", f"/containers/{name}/json").status == 200
+
+
+def test_an_owner_who_makes_something_huge_breaks_no_lists(two_guards, engine):
+    """Elements that are larger than any honest one: another's lists and events go on without them."""
+    alice, bob = two_guards
+    name = unique("huge")
+    escapes = b"\\b" * 2_000_000
+    network = raw(bob.socket, "POST", "/networks/create", b'{"Name":"%s","Labels":{"a":"%s"}}' % (name.encode(), escapes), {"Content-Type": "application/json"})
+    assert network.status == 201, network.text[:200]
+    container = create(bob.socket)
+    image = raw(bob.socket, "POST", f"/commit?container={container}&repo=bob/{name}", b'{"Labels":{"a":"%s"}}' % escapes, {"Content-Type": "application/json"})
+    assert image.status == 201, image.text[:200]
+    assert raw(bob.socket, "DELETE", f"/containers/{container}").status == 204
+    mine = raw(alice.socket, "POST", "/networks/create", {"Name": f"{name}-mine"}).json()["Id"]
+    box = create(alice.socket, HostConfig={"NetworkMode": f"{name}-mine"})
+    assert mine in [each["Id"] for each in raw(alice.socket, "GET", "/networks").json()]
+    assert "busybox:latest" in [tag for each in raw(alice.socket, "GET", "/images/json").json() for tag in each["RepoTags"] or []]
+    assert raw(alice.socket, "GET", "/info").json()["Containers"] >= 1
+    assert raw(alice.socket, "GET", "/system/df").json()["Images"]
+    until_now = int(time.time()) + 1
+    events = raw(alice.socket, "GET", f"/events?since={until_now - 60}&until={until_now}").text
+    assert box in events
+    for path in (f"/containers/{box}", f"/networks/{mine}"):
+        assert raw(alice.socket, "DELETE", path).status == 204
+    assert raw(bob.socket, "DELETE", f"/networks/{name}").status == 204
+    assert raw(bob.socket, "DELETE", f"/images/bob/{name}").status == 200

@@ -134,6 +134,34 @@ def test_a_thousand_open_streams(fresh, kind):
     until(lambda: fresh.fds() < 50, 20, what=f"the descriptors ({fresh.fds()}) to be closed")
 
 
+def test_many_large_bodies_at_once(fresh):
+    """Clients that are slow to send a large body hold a bounded part of it, and small requests never wait for them."""
+    size = 4 * MIB - 100
+    slow = [Conn(fresh.socket) for _ in range(60)]
+    for conn in slow:
+        conn.send(b"POST /containers/create HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % size)
+        conn.socket.settimeout(0.05)
+        body = memoryview(b'{"Image":"busybox","Labels":{"x":"' + b"x" * (size - 50))
+        try:
+            while body:
+                body = body[conn.socket.send(body[: 64 << 10]):]
+        except TimeoutError:
+            pass
+        conn.socket.settimeout(20)
+    network = raw(fresh.socket, "POST", "/networks/create", {"Name": "meanwhile"}, timeout=5)
+    assert network.status == 201
+    # The last one did not find room.
+    refused = slow[-1].answer()
+    assert refused.status == 503
+    assert "too many large request bodies" in refused.message
+    assert fresh.memory() < 110 * MIB
+    for conn in slow:
+        conn.close()
+    # And there is room again.
+    until(lambda: raw(fresh.socket, "POST", "/containers/create", {"Image": "busybox", "Labels": {"x": "x" * (1 << 20)}}, timeout=30).status == 201, 20)
+    raw(fresh.socket, "DELETE", "/networks/meanwhile")
+
+
 def test_memory_does_not_grow_with_requests(fresh):
     def work(times):
         with Conn(fresh.socket) as conn:
