@@ -16,6 +16,7 @@ use bytes::{Bytes, BytesMut};
 use flate2::write::MultiGzDecoder;
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use sha2::{Digest, Sha256};
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::{SeekFrom, Write};
 use std::path::Path;
@@ -29,6 +30,9 @@ const ENTRIES: usize = 100_000;
 
 /// A document in an archive (manifest, configuration) is at most this long.
 const DOCUMENT: u64 = 8 << 20;
+
+/// The environment of an image is at most this long.
+const ENVIRONMENT: usize = 256 << 10;
 
 /// Indexes that name indexes that name indexes.
 const DEPTH: usize = 4;
@@ -110,9 +114,38 @@ fn refused(what: &str, value: &str, why: &str) -> Refusal {
     Refusal::never(format!("the archive's {what}"), &Value::from(value), why)
 }
 
+thread_local! {
+    /// The bytes of all archives that are on disk now. (All requests are served by one thread.)
+    static SPOOLED: Cell<u64> = const { Cell::new(0) };
+}
+
+/// An archive's share of the disk, given back when it is dropped.
+#[derive(Default)]
+struct Share(u64);
+
+impl Share {
+    /// Takes more, if all archives together then keep to this limit.
+    fn take(&mut self, bytes: u64, limit: u64) -> bool {
+        let all = SPOOLED.get().saturating_add(bytes);
+        if all > limit {
+            return false;
+        }
+        SPOOLED.set(all);
+        self.0 += bytes;
+        true
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        SPOOLED.set(SPOOLED.get().saturating_sub(self.0));
+    }
+}
+
 /// An archive on disk.
 struct Archive {
     file: File,
+    share: Share,
     length: u64,
     entries: BTreeMap<String, Item>,
     by_digest: BTreeMap<String, Place>,
@@ -145,9 +178,12 @@ struct Place {
 }
 
 /// A file that nobody else sees and that is gone with the process. `/var/tmp` is on disk where `/tmp` is in memory.
-fn unnamed() -> std::io::Result<std::fs::File> {
+/// Besides the file gives the number of bytes that are free where it is.
+fn unnamed() -> std::io::Result<(std::fs::File, u64)> {
     let fallback = std::env::temp_dir();
-    tempfile::tempfile_in(Path::new("/var/tmp")).or_else(|_| tempfile::tempfile_in(fallback))
+    let file = tempfile::tempfile_in(Path::new("/var/tmp")).or_else(|_| tempfile::tempfile_in(fallback))?;
+    let system = rustix::fs::fstatvfs(&file)?;
+    Ok((file, system.f_bavail.saturating_mul(system.f_frsize)))
 }
 
 async fn spool<B>(max_bytes: u64, source: &mut Source<B>) -> Result<Archive, Refusal>
@@ -155,7 +191,10 @@ where
     B: HttpBody<Data = Bytes> + Unpin,
     B::Error: std::fmt::Display,
 {
-    let file = tokio::task::spawn_blocking(unnamed).await.map_err(|e| disk(e.into()))?.map_err(disk)?;
+    let (file, free) = tokio::task::spawn_blocking(unnamed).await.map_err(|e| disk(e.into()))?.map_err(disk)?;
+    // Others need the disk as well.
+    let half = free.saturating_add(SPOOLED.get()) / 2;
+    let mut share = Share::default();
     let mut file = BufWriter::with_capacity(256 << 10, File::from_std(file));
     let (mut entries, mut by_digest): (BTreeMap<String, Item>, BTreeMap<String, Place>) = Default::default();
     let mut links = Links::default();
@@ -178,6 +217,8 @@ where
         if length > max_bytes {
             return Err(too_large(max_bytes));
         }
+        // Entries tell their lengths before they come; what is not there yet takes no part of the disk.
+        take(&mut share, len(head.len() + tar::pad(entry.size)), max_bytes, half)?;
         file.write_all(&head).await.map_err(disk)?;
         let mut hash = Sha256::new();
         let mut left = entry.size;
@@ -188,6 +229,7 @@ where
                 Refusal::malformed("the archive ends in the middle of an entry")
             })?;
             left -= len(part.len()).min(left);
+            take(&mut share, len(part.len()), max_bytes, half)?;
             hash.update(&part);
             file.write_all(&part).await.map_err(disk)?;
         }
@@ -219,7 +261,20 @@ where
     }
     source.drain().await?;
     file.flush().await.map_err(disk)?;
-    Ok(Archive { file: file.into_inner(), length, entries, by_digest, below: BTreeMap::new(), naming })
+    Ok(Archive { file: file.into_inner(), share, length, entries, by_digest, below: BTreeMap::new(), naming })
+}
+
+fn take(share: &mut Share, bytes: u64, max_bytes: u64, half: u64) -> Result<(), Refusal> {
+    if share.take(bytes, max_bytes.min(half)) {
+        return Ok(());
+    }
+    let message = match max_bytes <= half {
+        true => {
+            format!("the archives that are loaded at the same time have more than {max_bytes} bytes, try again later")
+        }
+        false => format!("the archives that are loaded need more than half of the free disk, {half} bytes"),
+    };
+    Err(Refusal::TooLarge { message })
 }
 
 fn len(n: usize) -> u64 {
@@ -447,7 +502,13 @@ impl Archive {
         more.extend_from_slice(tar::END);
         parts.push_back(Part::Disk(Place { at, size: self.length.saturating_sub(at) }));
         parts.push_back(Part::Bytes(more.into()));
-        Ok(Body::edited(FromDisk { file: self.file, parts, seek: Seek::Due, buffer: BytesMut::new() }))
+        Ok(Body::edited(FromDisk {
+            file: self.file,
+            _share: self.share,
+            parts,
+            seek: Seek::Due,
+            buffer: BytesMut::new(),
+        }))
     }
 
     async fn manifest(&mut self, manifest: &Object, config: &Object, agent: &Agent) -> Result<(), Refusal> {
@@ -585,10 +646,15 @@ fn tagged(text: &str) -> Result<Reference, Refusal> {
 /// Judges an image's configuration, and gives the digests of its layers.
 fn judge_config(config: &Value, agent: &Agent) -> Result<Vec<String>, Refusal> {
     let config = object(config, "configuration")?;
-    if let Some(inner) = member(config, "config")?.and_then(Value::as_object)
-        && let Some(labels) = member(inner, "Labels")?.and_then(Value::as_object)
-    {
-        check_loaded_labels(labels, agent)?;
+    if let Some(inner) = member(config, "config")?.and_then(Value::as_object) {
+        if let Some(labels) = member(inner, "Labels")?.and_then(Value::as_object) {
+            check_loaded_labels(labels, agent)?;
+        }
+        let environment = strings(member(inner, "Env")?, "Env")?;
+        if environment.iter().map(|pair| pair.len()).sum::<usize>() > ENVIRONMENT {
+            let message = format!("the environment of an image in the archive has more than {ENVIRONMENT} bytes");
+            return Err(Refusal::TooLarge { message });
+        }
     }
     let Some(root) = member(config, "rootfs")?.and_then(Value::as_object) else { return Ok(Vec::new()) };
     Ok(strings(member(root, "diff_ids")?, "diff_ids")?.into_iter().map(str::to_owned).collect())
@@ -631,6 +697,7 @@ fn plain(path: &str) -> String {
 /// An archive on its way to the engine.
 struct FromDisk {
     file: File,
+    _share: Share,
     parts: VecDeque<Part>,
     seek: Seek,
     buffer: BytesMut,

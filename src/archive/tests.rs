@@ -364,6 +364,31 @@ fn an_archive_cannot_take_what_is_not_its_loaders() {
 }
 
 #[test]
+fn archives_share_a_limit() {
+    let bytes = archive(&docker(r#"["new:1"]"#, "null"));
+    let limit = bytes.len() as u64 + 1000;
+    let load = async || {
+        let body = Full::new(Bytes::from(bytes.clone()));
+        images::receive(limit, &agent(POLICY), &world(), body).await.0.map_err(|refusal| refusal.status().as_u16())
+    };
+    wait(async {
+        let first = load().await.ok().unwrap();
+        assert_eq!(load().await.err(), Some(413), "while the first is on its way");
+        drop(first);
+        assert!(load().await.is_ok());
+    });
+}
+
+#[test]
+fn labels_and_environments_in_archives_are_bounded() {
+    let long = "x".repeat(300 << 10);
+    let labels = format!(r#"{{"a":"{long}"}}"#);
+    assert!(loaded(archive(&docker("null", &labels)), &world()).unwrap_err().contains("bytes"));
+    let environment = format!(r#"null,"Env":["A={long}"]"#);
+    assert!(loaded(archive(&docker("null", &environment)), &world()).unwrap_err().contains("environment"));
+}
+
+#[test]
 fn an_import_is_cut_at_its_limit() {
     for (length, fine) in [(1000, true), (1001, false)] {
         let (body, passage) = limited(1000, Full::new(Bytes::from(vec![7; length])));
