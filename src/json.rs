@@ -315,57 +315,72 @@ impl FromIterator<(String, Value)> for Object {
     }
 }
 
-/// The encoding that is sent: compact, keys and strings escaped as JSON requires.
+/// The encoding that is sent.
 impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.encoded())
+    }
+}
+
+impl Value {
+    /// The encoding that is sent: compact, keys and strings escaped as JSON requires.
+    pub fn encoded(&self) -> String {
+        let mut out = String::with_capacity(256);
+        self.encode(&mut out);
+        out
+    }
+
+    fn encode(&self, out: &mut String) {
         match self {
-            Value::Null => f.write_str("null"),
-            Value::Bool(b) => write!(f, "{b}"),
-            Value::Number(n) => f.write_str(&n.0),
-            Value::String(s) => write_string(s, f),
+            Value::Null => out.push_str("null"),
+            Value::Bool(true) => out.push_str("true"),
+            Value::Bool(false) => out.push_str("false"),
+            Value::Number(n) => out.push_str(&n.0),
+            Value::String(s) => encode_string(s, out),
             Value::Array(items) => {
-                f.write_str("[")?;
+                out.push('[');
                 for (i, item) in items.iter().enumerate() {
                     if i > 0 {
-                        f.write_str(",")?;
+                        out.push(',');
                     }
-                    item.fmt(f)?;
+                    item.encode(out);
                 }
-                f.write_str("]")
+                out.push(']');
             }
             Value::Object(o) => {
-                f.write_str("{")?;
+                out.push('{');
                 for (i, (key, value)) in o.iter().enumerate() {
                     if i > 0 {
-                        f.write_str(",")?;
+                        out.push(',');
                     }
-                    write_string(key, f)?;
-                    f.write_str(":")?;
-                    value.fmt(f)?;
+                    encode_string(key, out);
+                    out.push(':');
+                    value.encode(out);
                 }
-                f.write_str("}")
+                out.push('}');
             }
         }
     }
 }
 
-fn write_string(s: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    f.write_str("\"")?;
+fn encode_string(s: &str, out: &mut String) {
+    out.push('"');
     let mut rest = s;
-    while let Some(at) = rest.find(|c: char| c == '"' || c == '\\' || c < ' ') {
+    // What is escaped is ASCII, so every place that is found is the beginning of a character.
+    while let Some(at) = rest.bytes().position(|b| b == b'"' || b == b'\\' || b < b' ') {
         let (plain, special) = rest.split_at(at);
-        f.write_str(plain)?;
+        out.push_str(plain);
         let mut chars = special.chars();
         match chars.next() {
-            Some('"') => f.write_str("\\\"")?,
-            Some('\\') => f.write_str("\\\\")?,
-            Some(c) => write!(f, "\\u{:04x}", u32::from(c))?,
+            Some('"') => out.push_str("\\\""),
+            Some('\\') => out.push_str("\\\\"),
+            Some(c) => out.push_str(&format!("\\u{:04x}", u32::from(c))),
             None => {}
         }
         rest = chars.as_str();
     }
-    f.write_str(rest)?;
-    f.write_str("\"")
+    out.push_str(rest);
+    out.push('"');
 }
 
 struct Reader<'a> {
@@ -435,7 +450,7 @@ impl Reader<'_> {
 
     fn object(&mut self) -> Result<Value, JsonError> {
         let mut members: Vec<(String, Value)> = Vec::new();
-        // Small objects are searched; large ones (thousands of labels) would make that quadratic.
+        // Objects like a HostConfig are searched; large ones (thousands of labels) would make that quadratic.
         let mut seen = std::collections::HashSet::new();
         self.space();
         if self.peek() == Some(b'}') {

@@ -110,8 +110,8 @@ fn drop_parameters(route: &Route, body: &mut Object) {
     let (method, pattern) = (route.method(), route.pattern());
     let (parameters, fields) = (query::parameters(&method, pattern), body_fields(&method, pattern).unwrap_or_default());
     body.retain(|key, _| {
-        let field = fields.iter().any(|field| json::fold(field.name) == json::fold(key));
-        field || !parameters.iter().any(|(name, _)| *name == key)
+        let parameter = parameters.iter().any(|(name, _)| *name == key);
+        !parameter || fields.iter().any(|field| json::folds_to(key, field.name))
     });
 }
 

@@ -298,7 +298,7 @@ fn upstream(
     }
     let (payload, kind) = match permitted.payload {
         Payload::Empty => (Body::Empty, None),
-        Payload::Json(value) => (Body::full(value.to_string()), Some("application/json")),
+        Payload::Json(value) => (Body::full(value.encoded()), Some("application/json")),
         Payload::Stream => (body.take().map_or(Body::Empty, Body::Incoming), Some("application/x-tar")),
         // What is inspected on its way takes the place of this body.
         Payload::Context(_) | Payload::Archive(_) => (Body::Empty, Some("application/x-tar")),
