@@ -449,7 +449,7 @@ impl Reader<'_> {
     }
 
     fn object(&mut self) -> Result<Value, JsonError> {
-        let mut members: Vec<(String, Value)> = Vec::new();
+        let mut members: Vec<(String, Value)> = Vec::with_capacity(16);
         // Objects like a HostConfig are searched; large ones (thousands of labels) would make that quadratic.
         let mut seen = std::collections::HashSet::new();
         self.space();
