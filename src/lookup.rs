@@ -506,3 +506,30 @@ pub fn make_directory(root: &Path, below: &Path) -> Result<(), String> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pull_tells_what_it_brought() {
+        let digest = format!("sha256:{}", "a".repeat(64));
+        let read = |lines: &[&str]| {
+            let mut pulled = Pulled::default();
+            lines.iter().for_each(|line| pulled.read(line.as_bytes()));
+            pulled
+        };
+        let told = format!(r#"{{"status":"Digest: {digest}"}}"#);
+        let new = read(&[
+            r#"{"status":"Pulling from x","id":"1"}"#,
+            &told,
+            "{\"status\":\"Status: Downloaded newer image for x:1\"}\r",
+        ]);
+        assert_eq!(new, Pulled { digest: Some(digest.clone()), outcome: Some(Outcome::New), error: None });
+        let same = read(&[&told, r#"{"status":"Status: Image is up to date for x:1"}"#]);
+        assert_eq!(same.outcome, Some(Outcome::UpToDate));
+        let failed = read(&[&told, r#"{"errorDetail":{"message":"no"},"error":"no"}"#]);
+        assert_eq!((failed.outcome, failed.error.as_deref()), (None, Some("no")));
+        assert_eq!(read(&[r#"{"status":"Digest: sha256:1"}"#]).digest, None);
+    }
+}

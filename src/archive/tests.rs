@@ -290,7 +290,7 @@ fn saved_images_can_be_loaded_again() {
         assert!(!sent.contains("mine:1") && !sent.contains("new:2"), "{sent}");
         assert!(!sent.contains("repositories"));
         assert!(sent.contains("manifest.json") || sent.contains("index.json"));
-        assert!(sent.contains("rootfs") && sent.len() % 512 == 0);
+        assert!(sent.contains("rootfs") && sent.len().is_multiple_of(512));
         assert!(loaded(gzip(&bytes), &world()).is_ok());
     }
     let mut unchanged = world();
