@@ -173,22 +173,23 @@ impl Lookup {
         Ok(found.map(|found| strings(found.at(&["RootFS", "Layers"]))))
     }
 
-    /// Remembers the image that a pull under a free name brought. The name alone does not tell: it may be another's
-    /// image's by now, so it counts only if it is what the pull says it is.
+    /// Remembers the image that a pull under a free name brought; these were `known` before. The name alone does not
+    /// tell: it may be another's image's by now, so it counts only if it is what the pull says it is.
     ///
     /// # Errors
     /// When the engine cannot be asked.
-    pub async fn remember_pull(&self, name: &Reference, pulled: &Pulled) -> Result<(), Refusal> {
-        let Pulled { digest: Some(digest), outcome: Some(outcome), error: None } = pulled else { return Ok(()) };
+    pub async fn remember_pull(&self, name: &Reference, pulled: &Pulled, known: &BTreeSet<Id>) -> Result<(), Refusal> {
+        let Pulled { digest: Some(digest), done: true, error: None } = pulled else { return Ok(()) };
         let Some(image) = self.image(&name.to_string()).await? else { return Ok(()) };
         if !image.digests.contains(&name.clone().with_digest(digest)) {
             return Ok(());
         }
-        if *outcome == Outcome::UpToDate && image.anothers(&self.agent.owner) {
-            // It was here before, under another's names.
+        if image.anothers(&self.agent.owner) {
+            // It may be used by whoever could pull it. Only the name is this owner's.
             self.memory.pulled(image.id.clone());
-            self.memory.gave(name.clone().or_latest(), image.id);
-        } else {
+            self.memory.gave(name.clone().or_latest(), image.id.clone());
+        }
+        if !known.contains(&image.id) {
             self.memory.brought(image.id);
         }
         Ok(())
@@ -225,14 +226,8 @@ pub fn message(answer: &Value) -> String {
 #[derive(Debug, Default, PartialEq)]
 pub struct Pulled {
     digest: Option<String>,
-    outcome: Option<Outcome>,
+    done: bool,
     error: Option<String>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Outcome {
-    New,
-    UpToDate,
 }
 
 impl Pulled {
@@ -244,11 +239,10 @@ impl Pulled {
         let status = document.at(&["status"]).and_then(Value::as_str).unwrap_or_default();
         if let Some(digest) = status.strip_prefix("Digest: ").filter(|digest| reference::is_digest(digest)) {
             self.digest = Some(digest.to_owned());
-        } else if status.starts_with("Status: Downloaded newer image for ") {
-            self.outcome = Some(Outcome::New);
-        } else if status.starts_with("Status: Image is up to date for ") {
-            self.outcome = Some(Outcome::UpToDate);
         }
+        // Which of the two it is does not tell whether the image is new.
+        let done = ["Status: Downloaded newer image for ", "Status: Image is up to date for "];
+        self.done |= done.iter().any(|words| status.starts_with(words));
     }
 }
 
@@ -325,10 +319,15 @@ impl World for Lookup {
         // A name that the owner gave it is the owner's to take away, as long as that leaves it another.
         let spare = names("RepoTags") > 1 && self.memory.named(reference, &id);
         let config = |key| found.at(&["Config", key]);
+        let labels = labels(config("Labels"));
+        // One that another built elsewhere may come to be another's here as well: then only the names that the owner
+        // gave it are the owner's.
+        let built_by = labels.get(OWNER_LABEL);
+        let mine = built_by.is_none_or(|owner| owner == self.agent.owner.as_str()) || self.memory.named(reference, &id);
         Ok(Some(Image {
-            labels: labels(config("Labels")),
+            labels,
             tagged: names("RepoTags") + names("RepoDigests") > 0,
-            brought: spare || self.memory.brought.borrow().contains(&id),
+            brought: spare || (mine && self.memory.brought.borrow().contains(&id)),
             pulled: self.memory.pulled.borrow().contains(&id),
             digests: strings(found.at(&["RepoDigests"]))
                 .iter()
@@ -353,7 +352,10 @@ impl World for Lookup {
         platform: Option<&str>,
         credentials: Option<&str>,
     ) -> Result<(), Refusal> {
-        let known = self.image(&reference.to_string()).await?.is_some();
+        let known = match self.image(&reference.to_string()).await? {
+            Some(_) => None,
+            None => Some(self.image_ids().await?),
+        };
         let mut query = Query::of([
             ("fromImage", Param::Text(reference.full_name())),
             ("tag", Param::Text(reference.digest().or(reference.tag()).unwrap_or("latest").to_owned())),
@@ -381,7 +383,10 @@ impl World for Lookup {
         if !status.is_success() {
             return Err(Refusal::absent(format!("pulling {reference} failed: the engine answered {status}")));
         }
-        if known { Ok(()) } else { self.remember_pull(reference, &pulled).await }
+        match known {
+            Some(known) => self.remember_pull(reference, &pulled, &known).await,
+            None => Ok(()),
+        }
     }
 
     async fn registry_digest(&self, name: &Reference, credentials: Option<&str>) -> Result<Option<String>, Refusal> {
@@ -525,11 +530,11 @@ mod tests {
             &told,
             "{\"status\":\"Status: Downloaded newer image for x:1\"}\r",
         ]);
-        assert_eq!(new, Pulled { digest: Some(digest.clone()), outcome: Some(Outcome::New), error: None });
+        assert_eq!(new, Pulled { digest: Some(digest.clone()), done: true, error: None });
         let same = read(&[&told, r#"{"status":"Status: Image is up to date for x:1"}"#]);
-        assert_eq!(same.outcome, Some(Outcome::UpToDate));
+        assert!(same.done);
         let failed = read(&[&told, r#"{"errorDetail":{"message":"no"},"error":"no"}"#]);
-        assert_eq!((failed.outcome, failed.error.as_deref()), (None, Some("no")));
+        assert_eq!((failed.done, failed.error.as_deref()), (false, Some("no")));
         assert_eq!(read(&[r#"{"status":"Digest: sha256:1"}"#]).digest, None);
     }
 }

@@ -237,6 +237,8 @@ pub enum Step {
     Brought {
         /// The name under which it was pulled.
         name: Reference,
+        /// The images that were there before; filled in when the request is sent.
+        known: BTreeSet<Id>,
     },
     /// Remember that this owner pulled an image that was here already, as another's.
     Pulled {

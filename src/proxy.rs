@@ -115,7 +115,7 @@ async fn perform(
     route: Route,
     permit: Permit,
 ) -> Result<Outcome, Refusal> {
-    let Permit { before, action, after, mut answer, rewritten: _ } = permit;
+    let Permit { before, action, mut after, mut answer, rewritten: _ } = permit;
     let mut permitted = match action {
         Action::Answer(status, value) => return Ok(Outcome::Answer(json(status, &value))),
         Action::Progress(lines) => {
@@ -141,6 +141,11 @@ async fn perform(
     let plain = before.is_empty() && after.is_empty();
     let exchange = async move {
         let held = steps::before(&guard.world, &before).await?;
+        for step in &mut after {
+            if let Step::Brought { known, .. } = step {
+                *known = guard.world.image_ids().await?;
+            }
+        }
         let sent = Moment::now();
         let response = guard.world.engine.send(request).await;
         if let Some(passage) = &passage

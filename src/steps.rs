@@ -11,6 +11,7 @@ use crate::reference::Reference;
 use crate::refusal::Refusal;
 use crate::world::{Id, PathFact, World};
 use hyper::{Method, StatusCode};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
@@ -70,7 +71,7 @@ pub async fn after(world: &Rc<Lookup>, steps: &[Step], sent: Moment, answer: &[u
         match step {
             Step::Join { container, alias } => join(world, &id()?, container, alias.as_deref()).await?,
             Step::Exec { container } => world.memory.exec(&id()?, container.clone()),
-            Step::Brought { name } => brought(world, name, answer).await,
+            Step::Brought { name, known } => brought(world, name, known, answer).await,
             Step::Tag { name } => tag(world, &id()?, name, Whose::Made).await?,
             Step::Pulled { image } => world.memory.pulled(image.clone()),
             Step::Gone { volume: Some(name) } => world.memory.known.volume_removed(name, sent),
@@ -355,11 +356,11 @@ pub async fn tag(world: &Rc<Lookup>, image: &str, name: &Reference, whose: Whose
 
 /// Remembers what a pull brought: the image that is what the engine says it pulled. What has the name now, and is not,
 /// was made by somebody else while the pull lasted.
-async fn brought(world: &Rc<Lookup>, name: &Reference, progress: &[u8]) {
+async fn brought(world: &Rc<Lookup>, name: &Reference, known: &BTreeSet<Id>, progress: &[u8]) {
     let progress = String::from_utf8_lossy(progress);
     let mut pulled = Pulled::default();
     progress.lines().for_each(|line| pulled.read(line.as_bytes()));
-    if let Err(why) = world.remember_pull(name, &pulled).await {
+    if let Err(why) = world.remember_pull(name, &pulled, known).await {
         tracing::warn!("{}", why.message(&world.agent.policy.name));
     }
 }

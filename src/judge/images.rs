@@ -341,7 +341,7 @@ async fn pull(mut ask: Ask, agent: &Agent, world: &impl World) -> Verdict {
     ask.query.set("tag", Param::Text(version));
     let mut permit = forward(ask, "/images/create").with_auth(RegistryAuth::Auth);
     if here.is_none() {
-        permit.after.push(Step::Brought { name });
+        permit.after.push(Step::Brought { name, known: BTreeSet::new() });
     }
     Ok(permit)
 }

@@ -530,11 +530,16 @@ def test_an_owner_who_makes_something_huge_breaks_no_lists(two_guards, engine):
     alice, bob = two_guards
     name = unique("huge")
     escapes = b"\\b" * 2_000_000
-    network = raw(bob.socket, "POST", "/networks/create", b'{"Name":"%s","Labels":{"a":"%s"}}' % (name.encode(), escapes), {"Content-Type": "application/json"})
-    assert network.status == 201, network.text[:200]
+    kind = {"Content-Type": "application/json"}
     container = create(bob.socket)
-    image = raw(bob.socket, "POST", f"/commit?container={container}&repo=bob/{name}", b'{"Labels":{"a":"%s"}}' % escapes, {"Content-Type": "application/json"})
-    assert image.status == 201, image.text[:200]
+    network = b'{"Name":"%s","Labels":{"com.buildkite.sockguard.owner":"%s","a":"%s"}}' % (name.encode(), bob.owner.encode(), escapes)
+    config = b'{"Labels":{"com.buildkite.sockguard.owner":"%s","a":"%s"}}' % (bob.owner.encode(), escapes)
+    commit = f"/commit?container={container}&repo=bob/{name}"
+    # Through a guard labels have a size.
+    for path, body in (("/networks/create", network), (commit, config), ("/volumes/create", network)):
+        assert raw(bob.socket, "POST", path, body.replace(b'"com.buildkite.sockguard.owner":"%s",' % bob.owner.encode(), b""), kind).status == 413
+    assert raw(engine.socket, "POST", "/networks/create", network, kind).status == 201
+    assert raw(engine.socket, "POST", commit, config, kind).status == 201
     assert raw(bob.socket, "DELETE", f"/containers/{container}").status == 204
     mine = raw(alice.socket, "POST", "/networks/create", {"Name": f"{name}-mine"}).json()["Id"]
     box = create(alice.socket, HostConfig={"NetworkMode": f"{name}-mine"})

@@ -31,7 +31,7 @@ pub fn run(case: &Case, agent: &Agent) -> Result<Outcome, String> {
             now(decide(earlier, agent, &world)).map_err(|refusal| format!("earlier: {}", refusal.message("")))?;
         for step in permit.after {
             match step {
-                Step::Brought { name } => world.brought(&name.to_string()),
+                Step::Brought { name, .. } => world.brought(&name.to_string()),
                 Step::Pulled { image } => world.known.borrow_mut().push(image),
                 _ => {}
             }
