@@ -48,7 +48,7 @@ impl Moment {
             ("Z", "") => 0,
             (sign @ ("+" | "-"), zone) => {
                 let (hours, minutes) = zone.split_once(':')?;
-                let offset = hours.parse::<i64>().ok()? * 60 + minutes.parse::<i64>().ok()?;
+                let offset = i64::from(hours.parse::<u8>().ok()?) * 60 + i64::from(minutes.parse::<u8>().ok()?);
                 if sign == "-" { -offset } else { offset }
             }
             _ => return None,
