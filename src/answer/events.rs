@@ -90,6 +90,10 @@ impl<U: Upstream> Judge<U> {
     async fn load(&mut self) -> Result<(), Refusal> {
         let Viewer { agent, upstream, memory } = &self.viewer;
         let known = &memory.known;
+        if known.is_fresh() {
+            return Ok(());
+        }
+        let asked = Moment::now();
         for id in OwnContainers::load(&**upstream, &agent.owner).await?.ids() {
             known.container(id);
         }
@@ -99,8 +103,8 @@ impl<U: Upstream> Judge<U> {
         for id in upstream::own_networks(&**upstream, &agent.owner).await? {
             known.network(&id);
         }
-        let asked = Moment::now();
         known.volumes(&upstream::own_volumes(&**upstream, &agent.owner).await?, asked);
+        known.asked(asked);
         Ok(())
     }
 

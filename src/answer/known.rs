@@ -5,7 +5,7 @@
 //! from when to when it was the owner's. All of it is bounded, and forgetting only hides events.
 
 use super::volumes::made_up;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::rc::Rc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -79,7 +79,7 @@ impl Moment {
 
 /// What is known of one owner's objects.
 #[derive(Debug, Default)]
-pub struct Known(RefCell<Inner>);
+pub struct Known(RefCell<Inner>, Cell<Option<Moment>>);
 
 #[derive(Debug, Default)]
 struct Inner {
@@ -160,6 +160,16 @@ impl Inner {
 }
 
 impl Known {
+    /// Was everything asked for within the last second? Many streams that begin at once ask once.
+    pub fn is_fresh(&self) -> bool {
+        self.1.get().is_some_and(|asked| Moment::now().0.saturating_sub(asked.0) < SECOND)
+    }
+
+    /// Everything there is was asked for at this moment.
+    pub fn asked(&self, at: Moment) {
+        self.1.set(Some(at));
+    }
+
     /// A container is the owner's.
     pub fn container(&self, id: &str) {
         self.0.borrow_mut().containers.add(id, REMEMBERED);
