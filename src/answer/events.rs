@@ -87,25 +87,23 @@ impl<U: Upstream> Editor for Events<U> {
 
 impl<U: Upstream> Judge<U> {
     /// Asks for what there is: the stream has begun, so nothing is missed that is made from now on.
-    async fn load(&mut self) -> Result<(), Refusal> {
+    async fn load(&self) -> Result<(), Refusal> {
         let Viewer { agent, upstream, memory } = &self.viewer;
         let known = &memory.known;
-        if known.is_fresh() {
-            return Ok(());
-        }
-        let asked = Moment::now();
-        for id in OwnContainers::load(&**upstream, &agent.owner).await?.ids() {
-            known.container(id);
-        }
-        for id in upstream::visible_images(&self.viewer).await? {
-            known.image(&id);
-        }
-        for id in upstream::own_networks(&**upstream, &agent.owner).await? {
-            known.network(&id);
-        }
-        known.volumes(&upstream::own_volumes(&**upstream, &agent.owner).await?, asked);
-        known.asked(asked);
-        Ok(())
+        let ask = async |now| {
+            for id in OwnContainers::load(&**upstream, &agent.owner).await?.ids() {
+                known.container(id);
+            }
+            for id in upstream::visible_images(&self.viewer).await? {
+                known.image(&id);
+            }
+            for id in upstream::own_networks(&**upstream, &agent.owner).await? {
+                known.network(&id);
+            }
+            known.volumes(&upstream::own_volumes(&**upstream, &agent.owner).await?, now);
+            Ok(())
+        };
+        known.refresh(ask).await
     }
 
     async fn event(&mut self, event: &[u8], out: &mut Vec<u8>) -> Result<Show, BodyError> {

@@ -5,10 +5,11 @@
 //! from when to when it was the owner's. All of it is bounded, and forgetting only hides events.
 
 use super::volumes::made_up;
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::rc::Rc;
 use std::time::{SystemTime, UNIX_EPOCH};
+use tokio::sync::Mutex;
 
 /// So many things of each kind are remembered, the newest.
 const REMEMBERED: usize = 10_000;
@@ -79,7 +80,7 @@ impl Moment {
 
 /// What is known of one owner's objects.
 #[derive(Debug, Default)]
-pub struct Known(RefCell<Inner>, Cell<Option<Moment>>);
+pub struct Known(RefCell<Inner>, Mutex<Option<Moment>>);
 
 #[derive(Debug, Default)]
 struct Inner {
@@ -160,14 +161,19 @@ impl Inner {
 }
 
 impl Known {
-    /// Was everything asked for within the last second? Many streams that begin at once ask once.
-    pub fn is_fresh(&self) -> bool {
-        self.1.get().is_some_and(|asked| Moment::now().0.saturating_sub(asked.0) < SECOND)
-    }
-
-    /// Everything there is was asked for at this moment.
-    pub fn asked(&self, at: Moment) {
-        self.1.set(Some(at));
+    /// Has `ask` ask for everything there is, unless that was done within the last second: many streams that begin at
+    /// once ask once.
+    ///
+    /// # Errors
+    /// Those of `ask`.
+    pub async fn refresh<E>(&self, ask: impl AsyncFnOnce(Moment) -> Result<(), E>) -> Result<(), E> {
+        let mut last = self.1.lock().await;
+        let now = Moment::now();
+        if last.is_none_or(|last| now.0.saturating_sub(last.0) >= SECOND) {
+            ask(now).await?;
+            *last = Some(now);
+        }
+        Ok(())
     }
 
     /// A container is the owner's.
@@ -348,6 +354,25 @@ mod tests {
         assert!(!known.had_volume(&anonymous, Moment::now()));
         assert!(known.had_volume("kept", Moment::now()) && known.had_volume("new", at(30)));
         assert!(!known.had_volume("new", at(29)));
+    }
+
+    #[test]
+    fn streams_that_begin_at_once_ask_once() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let (known, asked) = (Known::default(), std::cell::Cell::new(0));
+        let begin = async |fails: bool| {
+            known
+                .refresh(async |_| {
+                    asked.set(asked.get() + 1);
+                    tokio::task::yield_now().await;
+                    if fails { Err(()) } else { Ok(()) }
+                })
+                .await
+        };
+        runtime.block_on(async {
+            let (failed, first, second) = tokio::join!(begin(true), begin(false), begin(false));
+            assert_eq!((failed, first, second, asked.get()), (Err(()), Ok(()), Ok(()), 2));
+        });
     }
 
     #[test]
