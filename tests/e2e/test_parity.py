@@ -173,7 +173,7 @@ SCENARIOS = {
     "build": [
         CONTEXT, "docker build -t me/app:1 ctx", "docker run --rm me/app:1", "docker build -q --build-arg WHO=you --label b=1 ctx",
         "docker build -t me/app:1 --no-cache --build-arg WHO=you ctx", "docker images",
-        "docker image inspect me/app:1 | grep -vE '\"(CMD|LABEL)'", "docker history me/app:1", "docker history --no-trunc --format '{{.CreatedBy}}' me/app:1",
+        "docker image inspect -f '{{json .Config}} {{json .RepoTags}} {{.Os}} {{.Architecture}} {{.Size}}' me/app:1", "docker history me/app:1", "docker history --no-trunc --format '{{.CreatedBy}}' me/app:1",
         "docker run --rm me/app:1", "printf 'FROM me/app:1\\nRUN cat /made\\n' | docker build -t me/app:2 -",
         "tar c --numeric-owner -C ctx Dockerfile hello | docker build -t me/ctx -", "docker build -f ctx/Dockerfile -t plain ctx | tail -1", "rm -rf ctx",
     ],

@@ -2,10 +2,11 @@
 
 import threading
 import time
+import urllib.parse
 
 from harness import OWNER_LABEL as OWNER
 
-from . import attack, harmless, hidden
+from . import attack, harmless, hidden, refused
 from .world import query
 
 VICTIM = [f"{OWNER}=victim"]
@@ -189,3 +190,15 @@ def _(w):
     w.must("POST", "/volumes/create", {"Name": "attacker-v"})
     user = w.others("containers", {"Image": "busybox", "HostConfig": {"Binds": ["attacker-v:/x"]}}, "victim-user")
     return user in w.call("DELETE", "/volumes/attacker-v").text
+
+
+def _host_processes(words):
+    @attack(f"the words `{words}` for ps tell of the host's processes", refused("ps_args"))
+    def _(w):
+        box = w.own()
+        answer = w.call("GET", f"/containers/{box}/top?ps_args={urllib.parse.quote(words)}")
+        return "nexpected pid" in answer.text
+
+
+_host_processes("axeww -oargs,uid,pid")
+_host_processes("-eo args,pid")

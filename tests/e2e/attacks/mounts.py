@@ -261,6 +261,15 @@ def _(w):
     return any(w.host_secret in w.output(READ, {"Binds": [f"{race}/d:/x"]}) for _ in range(rounds(w)))
 
 
+@attack("a container without mounts swaps directory and link through another's process name space", harmless)
+def _(w):
+    race = _race(w)
+    holder = w.own(HostConfig={"Binds": [f"{race}:/w"]})
+    w.own(command="cd /proc/1/root/w; while :; do mv d e; mv -T out d; sleep 0.01; mv -T d out; mv e d; done",
+          HostConfig={"PidMode": f"container:{holder}"})
+    return any(w.host_secret in w.output(READ, {"Binds": [f"{race}/d:/x"]}) for _ in range(rounds(w)))
+
+
 @attack("a container of the attacker swaps directory and link under a container that is started again and again", harmless)
 def _(w):
     box = w.own(command=READ, start=False, HostConfig={"Binds": [f"{_race(w)}/d:/x"]})
