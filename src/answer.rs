@@ -152,7 +152,16 @@ async fn document(
                 true => OwnContainers::load(upstream, me).await?,
                 false => OwnContainers::default(),
             };
-            images::inspection(document, &own, &mut out)?
+            let mut step = Value::Null;
+            if images::made_by_label(document)? {
+                let mut path = "/images/".to_owned();
+                route::percent_encode(&name("Id"), ":", &mut path);
+                path.push_str("/history");
+                if let Some(history) = upstream::document(upstream, &path).await? {
+                    step = images::last_step(&history)?;
+                }
+            }
+            images::inspection(document, &own, step.to_string().as_bytes(), &mut out)?
         }
         View::ImageHistory => images::history(document, &mut out)?,
         View::Info => {

@@ -129,7 +129,7 @@ async fn create_volume(
     if labels.iter().all(|(k, v)| carries(k, v)) && options.iter().all(|(k, v)| made_so(k, v)) {
         if labels.iter().any(|(key, _)| key == OWNER_LABEL) {
             let created = answer.at(&["CreatedAt"]).and_then(Value::as_str).and_then(Moment::parse);
-            world.memory.known.volume(name, sent.of_creation(created));
+            world.memory.known.volume_made_first(name, sent.of_creation(created));
         }
         Ok(())
     } else {

@@ -234,7 +234,8 @@ impl<U: Upstream> Judge<U> {
                 known.volume(event.id, event.at);
             }
         }
-        let own = known.had_volume(event.id, event.at);
+        let told = event.action == "create" && known.is_echo(event.id, event.at);
+        let own = known.had_volume(event.id, event.at) && !told;
         if own && event.action == "destroy" {
             known.volume_went(event.id, event.at);
         }

@@ -61,11 +61,11 @@ pub fn element(image: &[u8], own: &OwnContainers, out: &mut Vec<u8>) -> Result<S
     Ok(Show::Shown)
 }
 
-/// Writes an inspection.
+/// Writes an inspection. Where it tells of the step that sets sockguard's label, `step` stands in its place.
 ///
 /// # Errors
 /// It cannot be understood.
-pub fn inspection(image: &[u8], own: &OwnContainers, out: &mut Vec<u8>) -> Result<Show, Broken> {
+pub fn inspection(image: &[u8], own: &OwnContainers, step: &[u8], out: &mut Vec<u8>) -> Result<Show, Broken> {
     scan::each_member(image, out, |member, out| match member.key {
         b"Config" | b"ContainerConfig" if !scan::is_null(member.value) => {
             let of_container = member.key == b"ContainerConfig";
@@ -80,9 +80,8 @@ pub fn inspection(image: &[u8], own: &OwnContainers, out: &mut Vec<u8>) -> Resul
                     }
                     Ok(shown)
                 }
-                // The classic builder keeps the step that made the image: the label's, often. What was before it is not
-                // known here, so there is none, as in an image that was imported.
-                b"Cmd" if of_container && is_label_step(member.value)? => Ok(scan::pass(b"null", out)),
+                // The classic builder keeps the step that made the image.
+                b"Cmd" if of_container && is_label_step(member.value)? => Ok(scan::pass(step, out)),
                 _ => Ok(scan::pass(member.value, out)),
             })?;
             Ok(Show::Shown)
@@ -147,6 +146,39 @@ fn without_our_labels(step: &str) -> Option<String> {
     Some(kept.join(" "))
 }
 
+/// Does this image tell that it was made by the step that sets sockguard's label?
+///
+/// # Errors
+/// It cannot be understood.
+pub fn made_by_label(image: &[u8]) -> Result<bool, Broken> {
+    let config = scan::find(image, "ContainerConfig")?.filter(|m| !scan::is_null(m.value));
+    match config.map(|m| scan::find(m.value, "Cmd")).transpose()?.flatten() {
+        Some(command) => is_label_step(command.value),
+        None => Ok(false),
+    }
+}
+
+/// The command of the newest step of a history that is not sockguard's own, as the classic builder has it in an image.
+///
+/// # Errors
+/// It cannot be understood.
+pub fn last_step(history: &[u8]) -> Result<Value, Broken> {
+    for step in scan::items(history) {
+        let by = scan::text_of(step?.value, "CreatedBy")?;
+        if without_our_labels(&by).is_some() {
+            continue;
+        }
+        let words: &[&str] = match (by.strip_prefix("/bin/sh -c #(nop)  "), by.strip_prefix("/bin/sh -c ")) {
+            (Some(rest), _) => &["/bin/sh", "-c", "#(nop) ", rest],
+            (None, Some(rest)) => &["/bin/sh", "-c", rest],
+            // In another shell, or not in a build: where it is parted is not known.
+            (None, None) => return Ok(Value::Null),
+        };
+        return Ok(words.iter().copied().collect());
+    }
+    Ok(Value::Null)
+}
+
 /// Is this command of a build's container the step that sets sockguard's label?
 fn is_label_step(command: &[u8]) -> Result<bool, Broken> {
     if scan::is_null(command) {
@@ -171,4 +203,42 @@ fn manifests(value: &[u8], own: &OwnContainers, out: &mut Vec<u8>) -> Result<Sho
         }
     }
     Ok(scan::pass(tree.to_string().as_bytes(), out))
+}
+
+#[cfg(test)]
+#[expect(clippy::expect_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_step_is_the_one_before_the_label() {
+        let label = r#"{"CreatedBy":"/bin/sh -c #(nop)  LABEL com.buildkite.sockguard.owner=me"}"#;
+        for (below, step) in [
+            (r#"/bin/sh -c #(nop)  CMD [\"sh\"]"#, r##"["/bin/sh","-c","#(nop) ","CMD [\"sh\"]"]"##),
+            ("/bin/sh -c #(nop) COPY file:0 in / ", r##"["/bin/sh","-c","#(nop) COPY file:0 in / "]"##),
+            ("/bin/sh -c true && false", r#"["/bin/sh","-c","true && false"]"#),
+            ("|1 a=b /bin/sh -c true", "null"),
+            ("", "null"),
+        ] {
+            let history = format!("[{label},{label},{{\"CreatedBy\":\"{below}\"}},{{\"CreatedBy\":\"x\"}}]");
+            assert_eq!(last_step(history.as_bytes()).expect(below).to_string(), step);
+        }
+        assert_eq!(last_step(format!("[{label}]").as_bytes()), Ok(Value::Null));
+        let image = r##"{"ContainerConfig":{"Cmd":["/bin/sh","-c","#(nop) ","LABEL com.buildkite.sockguard.owner=me"]},"Config":{"Cmd":["LABEL com.buildkite.sockguard.x"]}}"##;
+        assert_eq!(made_by_label(image.as_bytes()), Ok(true));
+        let mut out = Vec::new();
+        inspection(image.as_bytes(), &OwnContainers::default(), b"[\"x\"]", &mut out).expect("an image");
+        assert_eq!(
+            String::from_utf8_lossy(&out),
+            r#"{"ContainerConfig":{"Cmd":["x"]},"Config":{"Cmd":["LABEL com.buildkite.sockguard.x"]}}"#
+        );
+        for other in [
+            "{}",
+            r#"{"ContainerConfig":null}"#,
+            r#"{"ContainerConfig":{"Cmd":null}}"#,
+            r#"{"ContainerConfig":{"Cmd":["sh"]}}"#,
+        ] {
+            assert_eq!(made_by_label(other.as_bytes()), Ok(false), "{other}");
+        }
+    }
 }

@@ -122,6 +122,14 @@ struct Life {
     /// It was there at this moment.
     seen: Moment,
     to: Option<Moment>,
+    echo: Option<Echo>,
+}
+
+/// When the container was made for which the volume was made first: 20.10 tells then of the volume's creation again.
+#[derive(Debug, Clone, Copy)]
+struct Echo {
+    from: Moment,
+    to: Option<Moment>,
 }
 
 impl Life {
@@ -141,7 +149,7 @@ impl Inner {
             life.seen = life.seen.max(seen);
             return;
         }
-        let life = Life { from, seen, to: None };
+        let life = Life { from, seen, to: None, echo: None };
         if let Some(lives) = self.volumes.get_mut(name) {
             if lives.len() >= LIVES {
                 lives.remove(0);
@@ -218,7 +226,27 @@ impl Known {
 
     /// A volume is the owner's, and was made then.
     pub fn volume(&self, name: &str, from: Moment) {
-        self.0.borrow_mut().made(name, from, Moment::now());
+        let (mut inner, now) = (self.0.borrow_mut(), Moment::now());
+        inner.made(name, from, now);
+        if let Some(echo) = inner.open(name).and_then(|life| life.echo.as_mut()) {
+            echo.to = echo.to.or(Some(now));
+        }
+    }
+
+    /// A volume was made for a container that is made next.
+    pub fn volume_made_first(&self, name: &str, from: Moment) {
+        let (mut inner, now) = (self.0.borrow_mut(), Moment::now());
+        inner.made(name, from, now);
+        if let Some(life) = inner.open(name) {
+            life.echo = Some(Echo { from: now, to: None });
+        }
+    }
+
+    /// Is what tells at that moment of this volume's creation told for the second time?
+    pub fn is_echo(&self, name: &str, at: Moment) -> bool {
+        let inner = self.0.borrow();
+        let echoes = inner.volumes.get(name).into_iter().flatten().filter_map(|life| life.echo);
+        echoes.into_iter().any(|echo| echo.from <= at && echo.to.is_none_or(|to| at <= to))
     }
 
     /// The owner's volume of this name was removed by a request that began then, and is answered.
@@ -332,6 +360,20 @@ mod tests {
         assert!(!known.had_volume("v", at(sent.0 - 1)) && known.had_volume("v", sent));
         std::thread::sleep(std::time::Duration::from_millis(1));
         assert!(!known.had_volume("v", Moment::now()));
+    }
+
+    #[test]
+    fn a_creation_is_told_once() {
+        let known = Known::default();
+        known.volume("other", at(10));
+        known.volume_made_first("v", at(10));
+        let during = Moment::now();
+        assert!(!known.is_echo("v", at(10)) && known.is_echo("v", during) && !known.is_echo("other", during));
+        known.volume("v", during);
+        std::thread::sleep(std::time::Duration::from_millis(1));
+        assert!(known.is_echo("v", during) && !known.is_echo("v", Moment::now()));
+        known.volume("v", Moment::now());
+        assert!(!known.is_echo("v", Moment::now()));
     }
 
     #[test]
