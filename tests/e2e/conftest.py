@@ -35,7 +35,7 @@ def patient(request):
         yield
         return
     guard = harness.Guard(request.getfixturevalue("engine"))
-    quiet, _ = harness.open_stream(guard.socket, "GET", "/events", timeout=120)
+    quiet, _ = harness.open_stream(guard.socket, "GET", "/events?filters=%7B%22type%22%3A%5B%22container%22%5D%7D", timeout=120)
     slow = harness.Conn(guard.socket, timeout=120)
     slow.send(b"GET /_ping HTTP/1.1\r\nHost: x\r\n")
     yield guard, slow, quiet, time.monotonic()

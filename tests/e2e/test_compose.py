@@ -72,7 +72,7 @@ def test_a_project_from_build_to_down(sides):
         "compose cp web:/greeting - | tar xO; compose cp compose.yaml db:/tmp/; compose exec -T db head -2 /tmp/compose.yaml",
         "compose ls --format json", "docker volume inspect -f '{{json .Labels}}' shop_state", "docker network inspect -f '{{json .Labels}}' shop_front",
         "docker inspect -f '{{json .Config.Labels}}' shop-db-1 | tr , '\\n' | grep -v -e hash -e ver", "docker inspect -f '{{join .HostConfig.Binds \"\\n\"}}' shop-web-1",
-        "compose --progress quiet up -d; compose ps -q | wc -l",
+        "compose --progress quiet up -d; compose ps -aq | wc -l",
         "compose --progress quiet restart -t 0 db; compose --progress quiet stop -t 0 web; compose --progress quiet start web",
         "compose --progress quiet up -d --force-recreate db; compose exec -T db ls /state",
         "compose pause db; compose unpause db", "compose --progress quiet kill db; compose --progress quiet rm -f db; compose ps -a --services | sort",

@@ -138,7 +138,7 @@ def test_networks_and_volumes(clients, sides):
             [v.name for v in client.volumes.list(filters={"label": "b=2"})], sorted(n.name for n in client.networks.list()),
             [c.name for c in client.containers.list(filters={"network": "net1"})],
         )
-        labels = network.attrs["Labels"], volume.attrs["Labels"], client.volumes.get("vol1").attrs["Labels"]
+        labels = network.attrs["Labels"], volume.attrs["Labels"], client.volumes.get("vol1").attrs["Labels"] or {}
         used = error_of(client.volumes.get("vol1").remove)[0], error_of(network.remove)[0]
         container.remove(force=True)
         return members, listed, labels, used, client.volumes.prune()["VolumesDeleted"], client.networks.prune()

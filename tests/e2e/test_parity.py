@@ -80,7 +80,7 @@ SCENARIOS = {
         "docker run -dt --name c1 busybox sh -c 'for i in 1 2; do echo $i; sleep 0.2; done'", "docker logs -f c1",
     ],
     "events of a time": [
-        "date +%s.%N > since; docker run --name c1 -v v1:/v busybox true; docker rm c1; docker volume rm v1;"
+        "date +%s.%N > since; docker run --name c1 -v /v busybox true; docker rm -v c1; docker volume create v1; docker volume rm v1;"
         " docker network create n1; docker network rm n1; docker tag busybox a/b:1; docker rmi a/b:1; date +%s.%N > until",
         "docker events --since $(cat since) --until $(cat until)",
         "docker events --since $(cat since) --until $(cat until) --filter type=container --format '{{.Type}} {{.Action}}'",
