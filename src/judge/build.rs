@@ -128,6 +128,7 @@ pub async fn judge(mut ask: Ask, agent: &Agent, world: &impl World) -> Verdict {
         {
             schema::check(ULIMIT, ulimit.clone())?;
         }
+        super::create::ulimits("the query parameter ulimits", Some(ulimits))?;
     }
     // Containers of a build carry no owner label: none may stay behind.
     query.set("rm", Param::Bool(true));

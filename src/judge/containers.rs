@@ -109,7 +109,7 @@ pub async fn judge(route: Containers, mut ask: Ask, agent: &Agent, world: &impl 
             let container = own(name, agent, world).await?;
             let mut body =
                 schema::check(bodies::CONTAINER_UPDATE, ask.body.take().unwrap_or(Value::Object(Object::new())))?;
-            create::ulimits("Ulimits", &body)?;
+            create::ulimits("Ulimits", body.get("Ulimits"))?;
             if let Some(policy) = body.get_mut("RestartPolicy").and_then(Value::as_object_mut) {
                 create::restart_policy(policy)?;
                 if !create::checked_binds(&container).is_empty() && create::restarts(policy) {

@@ -235,7 +235,7 @@ fn resources(host: &Object, policy: &Policy) -> Result<(), Refusal> {
             "a negative one puts the host's own processes at risk",
         ));
     }
-    ulimits("HostConfig.Ulimits", host)?;
+    ulimits("HostConfig.Ulimits", host.get("Ulimits"))?;
     for (key, value) in host.get("Sysctls").and_then(Value::as_object).into_iter().flat_map(Object::iter) {
         if !policy::any(&policy.container.sysctls, key) {
             return Err(Refusal::not_allowed(format!("HostConfig.Sysctls.{key}"), value, "container.sysctls"));
@@ -259,8 +259,8 @@ fn resources(host: &Object, policy: &Policy) -> Result<(), Refusal> {
 ///
 /// # Errors
 /// `rtprio` or `nice`.
-pub fn ulimits(field: &str, holder: &Object) -> Result<(), Refusal> {
-    for ulimit in holder.get("Ulimits").and_then(Value::as_array).unwrap_or_default() {
+pub fn ulimits(field: &str, limits: Option<&Value>) -> Result<(), Refusal> {
+    for ulimit in limits.and_then(Value::as_array).unwrap_or_default() {
         let name = ulimit.at(&["Name"]).and_then(Value::as_str).unwrap_or_default();
         if matches!(name.to_ascii_lowercase().as_str(), "rtprio" | "nice") {
             return Err(Refusal::never(field, &Value::from(name), "it would let a container starve the host"));
