@@ -156,9 +156,10 @@ def test_in_a_container_only_what_is_mounted_as_it_is_counts_as_seen(contained, 
     assert "are refused" in about[str(other)] and "are refused" in about["/bin"]
 
 
-def test_the_sockets_path_on_the_host_is_told(contained, tmp_path):
-    _, said, name = contained()
-    assert f"start with -socket-on-host {tmp_path / name / 's'}" in said
+def test_the_sockets_path_on_the_host_is_told(contained, engine, tmp_path):
+    _, _, name = contained()
+    told = f"start with -socket-on-host {tmp_path / name / 's'}"
+    until(lambda: told in "".join(docker(engine.socket, "logs", name)[1:]), what="the path")
     _, said, _ = contained("-socket-on-host", "/run/elsewhere.sock")
     assert "start with -socket-on-host" not in said
 
