@@ -4,7 +4,7 @@ use crate::answer::known::Moment;
 use crate::json::{self, Object, Value};
 use crate::judge::images;
 use crate::lookup::{self, Lookup, Pulled, message};
-use crate::owner::{OWNER_LABEL, Standing};
+use crate::owner::{BINDS_LABEL, OWNER_LABEL, Standing};
 use crate::permit::Step;
 use crate::query::{Param, Query};
 use crate::reference::Reference;
@@ -261,6 +261,18 @@ impl Drop for Alone {
 /// # Errors
 /// When the engine cannot be asked.
 pub async fn recover(world: &Rc<Lookup>) -> Result<(), Refusal> {
+    // Without binds that are checked nothing was held, and whoever paused a container meant it.
+    let every = ["created", "restarting", "running", "paused", "exited", "dead"].map(|status| ("status", status));
+    let own = world.owned("/containers/json", &world.agent.owner, &every).await?;
+    let checked = |entry: &Value| {
+        let record = entry.at(&["Labels", BINDS_LABEL]).and_then(Value::as_str);
+        record.is_some_and(|record| !crate::judge::binds::checked(record).is_empty())
+    };
+    if !own.iter().any(checked) {
+        return Ok(());
+    }
+    // A check that is under way now pauses containers, too.
+    let _among = share_binds(world).await?;
     for entry in world.owned("/containers/json", &world.agent.owner, &[("status", "paused")]).await? {
         let id = entry.at(&["Id"]).and_then(Value::as_str).unwrap_or_default();
         tracing::warn!(container = %id, "is paused, perhaps since sockguard ended while binds were checked; goes on now");

@@ -6,7 +6,7 @@ use crate::engine::Engine;
 use crate::lookup::{Lookup, Memory};
 use crate::server::{self, Guard};
 use crate::world::Sockets;
-use crate::{listen, log};
+use crate::{listen, log, steps};
 use std::io::{IsTerminal as _, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -117,7 +117,12 @@ async fn guard(settings: Settings) -> Result<(), Failure> {
     }
     // The engine may take its time, or not be there yet: agents are served meanwhile.
     let world = Rc::clone(&guard.world);
-    tokio::task::spawn_local(async move { needs::report(&world).await });
+    tokio::task::spawn_local(async move {
+        needs::report(&world).await;
+        if let Err(refusal) = steps::recover(&world).await {
+            tracing::warn!("paused containers cannot be looked for: {}", refusal.message(&world.agent.policy.name));
+        }
+    });
 
     let served = server::serve(listener, guard, stop).await;
     file.remove();
