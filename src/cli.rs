@@ -13,6 +13,7 @@ use flags::{FLAGS, Given, Takes, Words};
 use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 /// The version, with the commit that it was built from.
 pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("SOCKGUARD_COMMIT"), ")");
@@ -292,7 +293,7 @@ pub fn settings(given: &Given, around: &Surroundings) -> Result<Settings, Failur
     let debug = on("debug");
     match owner {
         Some(owner) if problems.is_empty() => {
-            let agent = Agent { owner, policy };
+            let agent = Agent { owner, policy: Rc::new(policy), caller: None };
             Ok(Settings { filename, socket, socket_on_host, permissions, upstream, agent, log_format, debug, notes })
         }
         _ => Err(Failure::Settings(problems)),

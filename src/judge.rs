@@ -17,12 +17,14 @@ pub mod volumes;
 use crate::json::{self, Object, Value};
 use crate::owner::Owner;
 use crate::permit::Verdict;
-use crate::policy::Policy;
+use crate::policy::{Access, Policy};
 use crate::query::{self, Query};
 use crate::route::{ApiVersion, Route};
 use crate::schema::Field;
-use crate::world::World;
+use crate::world::{Id, World};
 use hyper::Method;
+use std::path::PathBuf;
+use std::rc::Rc;
 
 /// Who asks, and what they may do.
 #[derive(Debug)]
@@ -30,7 +32,33 @@ pub struct Agent {
     /// The owner of everything that is made.
     pub owner: Owner,
     /// The policy.
-    pub policy: Policy,
+    pub policy: Rc<Policy>,
+    /// The container that asks, where agents are told apart by their containers.
+    pub caller: Option<Caller>,
+}
+
+/// The container that a connection comes from: an agent's own, or one that an agent's container made.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Caller {
+    /// The container.
+    pub id: Id,
+    /// The agent's own container, with which everything ends that is made: the same one, or the one it descends from.
+    pub agent: Id,
+    /// Its `HostConfig.CgroupParent`.
+    pub cgroup_parent: String,
+    /// Its own mounts.
+    pub mounts: Vec<OwnMount>,
+}
+
+/// A mount of the container that asks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OwnMount {
+    /// Where it is in the container.
+    pub destination: PathBuf,
+    /// The path on the engine's host that is mounted there.
+    pub source: PathBuf,
+    /// May the container write to it?
+    pub access: Access,
 }
 
 /// A request, read once.

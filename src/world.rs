@@ -1,7 +1,7 @@
 //! What a judgement may ask about the engine's objects and the host's paths. The engine answers it in production, a
 //! case file in tests.
 
-use crate::owner::{OWNER_LABEL, Owner, Standing};
+use crate::owner::{OWNER_LABEL, Owner, SEAL_LABEL, Standing};
 use crate::reference::Reference;
 use crate::refusal::Refusal;
 use std::collections::BTreeMap;
@@ -138,9 +138,13 @@ pub struct Sockets {
 }
 
 impl Container {
-    /// How it stands to `me`. One that nobody owns is not for agents.
+    /// How it stands to `me`. One that nobody owns is not for agents, nor one that only inherits the owner label from
+    /// its image: that one was not created through sockguard, and so has no seal.
     pub fn standing(&self, me: &Owner) -> Standing {
-        owned(&self.labels, me, Standing::Foreign)
+        match self.labels.get(SEAL_LABEL) {
+            Some(seal) if seal == me.seal() => owned(&self.labels, me, Standing::Foreign),
+            Some(_) | None => Standing::Foreign,
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Containers: own ones, with their labels and mounts as the client set them.
 
-use super::labels::{self, Holder};
+use super::labels;
 use super::restore::Asked;
 use super::scan::{self, Broken, Show};
 use crate::owner::Owner;
@@ -12,7 +12,7 @@ use crate::owner::Owner;
 pub fn element(container: &[u8], me: &Owner, out: &mut Vec<u8>) -> Result<Show, Broken> {
     let Some(member) = scan::find(container, "Labels")? else { return Ok(Show::Hidden) };
     let labels = labels::read(member.value, me)?;
-    if labels.holder != Holder::Me {
+    if !labels.my_container() {
         return Ok(Show::Hidden);
     }
     let Some(asked) = labels.binds.and_then(Asked::read) else {
@@ -42,7 +42,7 @@ pub fn inspection(container: &[u8], me: &Owner, out: &mut Vec<u8>) -> Result<Sho
     let Some(config) = config else { return Ok(Show::Hidden) };
     let Some(member) = scan::find(config.value, "Labels")? else { return Ok(Show::Hidden) };
     let labels = labels::read(member.value, me)?;
-    if labels.holder != Holder::Me {
+    if !labels.my_container() {
         return Ok(Show::Hidden);
     }
     let Some(asked) = labels.binds.and_then(Asked::read) else {

@@ -139,10 +139,10 @@ impl<U: Upstream> Scrubber<'_, U> {
     async fn find(&mut self, id: &str) -> bool {
         let me = &self.viewer.agent.owner;
         if let Some(container) = self.ask("containers", id, "/json").await {
-            return config_holder(&container, me) == Some(Holder::Me);
+            return config_labels(&container, me).is_some_and(|labels| labels.my_container());
         }
         if let Some(image) = self.ask("images", id, "/json").await {
-            return match config_holder(&image, me) {
+            return match config_labels(&image, me).map(|labels| labels.holder) {
                 Some(Holder::Me) => true,
                 Some(Holder::Nobody) => images::named(&image).unwrap_or_default(),
                 Some(Holder::Other) => scan::text_of(&image, "Id").is_ok_and(|id| self.viewer.memory.got(&id)),
@@ -172,10 +172,10 @@ enum VolumePath {
     Own,
 }
 
-fn config_holder(object: &[u8], me: &Owner) -> Option<Holder> {
+fn config_labels<'a>(object: &'a [u8], me: &Owner) -> Option<labels::Labels<'a>> {
     match scan::find(object, "Config").ok()? {
-        Some(config) if !scan::is_null(config.value) => Some(labels::read_in(config.value, "Labels", me).ok()?.holder),
-        _ => Some(Holder::Nobody),
+        Some(config) if !scan::is_null(config.value) => labels::read_in(config.value, "Labels", me).ok(),
+        _ => labels::read(b"null", me).ok(),
     }
 }
 

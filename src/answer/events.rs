@@ -149,11 +149,13 @@ impl<U: Upstream> Judge<U> {
         let Viewer { agent, memory, .. } = &self.viewer;
         let labels = labels::read(event.attributes, &agent.owner)?;
         let shown = match (event.kind, labels.holder) {
-            ("container", Holder::Me) => {
-                memory.known.container(event.id);
-                true
+            ("container", _) => {
+                let own = labels.my_container();
+                if own {
+                    memory.known.container(event.id);
+                }
+                own
             }
-            ("container", Holder::Other | Holder::Nobody) => false,
             ("image", Holder::Me) => {
                 // A pull or push names the reference, not the ID.
                 if event.id.starts_with("sha256:") {
@@ -265,7 +267,7 @@ impl<U: Upstream> Judge<U> {
         let own = match self.ask(&path).await? {
             Some(container) => {
                 let config = scan::find(&container, "Config")?.ok_or(Broken("a container has no configuration"))?;
-                labels::read_in(config.value, "Labels", &agent.owner)?.holder == Holder::Me
+                labels::read_in(config.value, "Labels", &agent.owner)?.my_container()
             }
             None => false,
         };

@@ -1,7 +1,7 @@
 //! The labels of an object: whose it is, and the same without those that are sockguard's own.
 
 use super::scan::{self, Broken, Show};
-use crate::owner::{BINDS_LABEL, LABEL_PREFIX, OWNER_LABEL, Owner, ROOT_LABEL};
+use crate::owner::{BINDS_LABEL, LABEL_PREFIX, OWNER_LABEL, Owner, ROOT_LABEL, SEAL_LABEL};
 use std::borrow::Cow;
 
 /// Whose an object is, by its labels.
@@ -20,6 +20,8 @@ pub enum Holder {
 pub struct Labels<'a> {
     /// Whose the object is.
     pub holder: Holder,
+    /// Does it carry the agent's seal?
+    pub sealed: bool,
     /// The binds as they were asked for, as the encoded string.
     pub binds: Option<&'a [u8]>,
     /// Does the volume stand for a bind root?
@@ -28,12 +30,19 @@ pub struct Labels<'a> {
     pub ours: bool,
 }
 
+impl Labels<'_> {
+    /// Is this a container of the agent's? One that only inherits the owner label from its image has no seal.
+    pub fn my_container(&self) -> bool {
+        self.holder == Holder::Me && self.sealed
+    }
+}
+
 /// Reads the labels of an object (`null` for none). Attributes of events are labels too.
 ///
 /// # Errors
 /// It is no object.
 pub fn read<'a>(value: &'a [u8], me: &Owner) -> Result<Labels<'a>, Broken> {
-    let mut labels = Labels { holder: Holder::Nobody, binds: None, root: None, ours: false };
+    let mut labels = Labels { holder: Holder::Nobody, sealed: false, binds: None, root: None, ours: false };
     if scan::is_null(value) {
         return Ok(labels);
     }
@@ -46,6 +55,7 @@ pub fn read<'a>(value: &'a [u8], me: &Owner) -> Result<Labels<'a>, Broken> {
                 let owner = scan::text(member.value).ok_or(Broken("an owner is no text"))?;
                 labels.holder = if owner == me.as_str() { Holder::Me } else { Holder::Other };
             }
+            SEAL_LABEL => labels.sealed = scan::text(member.value).is_some_and(|seal| seal == me.seal()),
             BINDS_LABEL => labels.binds = Some(member.value),
             ROOT_LABEL => labels.root = scan::text(member.value),
             _ => {}

@@ -58,7 +58,7 @@ impl OwnContainers {
         let mut own = Self::default();
         let path = format!("/containers/json?all=1&{}", owners_filter(owner));
         each_part(upstream, &path, Parts::Items, |item| {
-            if labels::read_in(item, "Labels", owner)?.holder == Holder::Me {
+            if labels::read_in(item, "Labels", owner)?.my_container() {
                 let image = scan::text_of(item, "ImageID")?;
                 own.images.insert(scan::text_of(item, "Id")?.into(), image.into());
                 match &*scan::text_of(item, "State")? {

@@ -87,7 +87,7 @@ async fn guard(settings: Settings) -> Result<(), Failure> {
     let stop = stop_signal().map_err(|e| cannot("wait for signals", e))?;
     let engine = Rc::new(Engine::new(settings.upstream.clone()));
     let mut agent = settings.agent;
-    needs::settle(&mut agent.policy, &engine).await?;
+    needs::settle(Rc::make_mut(&mut agent.policy), &engine).await?;
     let agent = Rc::new(agent);
     let (listener, file) = listen::listen(&settings.socket, settings.permissions).map_err(Failure::Socket)?;
     let listening = listener.set_nonblocking(true).and_then(|()| tokio::net::UnixListener::from_std(listener));

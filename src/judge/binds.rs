@@ -8,7 +8,7 @@
 use super::volumes::{self, ROOT_PREFIX};
 use super::{Agent, labels};
 use crate::json::{self, Object, Value};
-use crate::owner::{OWNER_LABEL, ROOT_LABEL, Standing};
+use crate::owner::{ROOT_LABEL, Standing};
 use crate::permit::Step;
 use crate::policy::{Access, BindRoot, DockerSocket};
 use crate::refusal::Refusal;
@@ -168,7 +168,11 @@ pub async fn judge(body: &mut Object, image: &Image, agent: &Agent, world: &impl
                     "HostConfig.Mounts[].VolumeOptions.DriverConfig.Options",
                     config.and_then(|c| c.get("Options")),
                 )?;
-                labels::stamp(options.entry_object("Labels"), "HostConfig.Mounts[].VolumeOptions.Labels", agent)?;
+                labels::stamp_object(
+                    options.entry_object("Labels"),
+                    "HostConfig.Mounts[].VolumeOptions.Labels",
+                    agent,
+                )?;
                 if !name.is_empty() {
                     // The labels in its options are those of a volume that the engine is about to make.
                     if volumes::claim("HostConfig.Mounts[].Source", &name, agent, world).await?.is_none() {
@@ -361,8 +365,7 @@ async fn named_volume(
 ) -> Result<(), Refusal> {
     if volumes::claim(field, name, agent, world).await?.is_none() {
         may_create(agent)?;
-        let labels = vec![(OWNER_LABEL.to_owned(), agent.owner.to_string())];
-        out.first(Step::CreateVolume { name: name.to_owned(), options: Vec::new(), labels });
+        out.first(Step::CreateVolume { name: name.to_owned(), options: Vec::new(), labels: labels::of_object(agent) });
     }
     out.volumes.push(name.to_owned());
     Ok(())
@@ -370,11 +373,11 @@ async fn named_volume(
 
 /// A mount of a volume without a name, labelled.
 fn anonymous(target: &str, agent: &Agent) -> Value {
-    let labels = Value::from([(OWNER_LABEL, Value::from(agent.owner.as_str()))]);
+    let labels: Object = labels::of_object(agent).into_iter().map(|(key, value)| (key, Value::from(value))).collect();
     Value::from([
         ("Type", Value::from("volume")),
         ("Target", Value::from(target)),
-        ("VolumeOptions", Value::from([("Labels", labels)])),
+        ("VolumeOptions", Value::from([("Labels", Value::Object(labels))])),
     ])
 }
 

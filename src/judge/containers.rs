@@ -1,6 +1,6 @@
 //! Containers: own ones only. What a new one may be given is in `create.rs`.
 
-use super::system::{known_filters, own_only};
+use super::system::{known_filters, own_containers_only};
 use super::{Agent, Ask, bodies, create, exec};
 use crate::json::{Object, Value};
 use crate::owner::Standing;
@@ -22,13 +22,13 @@ pub async fn judge(route: Containers, mut ask: Ask, agent: &Agent, world: &impl 
     match &route {
         C::List => {
             list_filters(&mut ask.query, agent, world).await?;
-            own_only(&mut ask.query, agent);
+            own_containers_only(&mut ask.query, agent);
             Ok(forward(ask, "/containers/json".to_owned()).showing(Answer::View(View::ContainerList)))
         }
         C::Create => create::judge(ask, agent, world).await,
         C::Prune => {
             known_filters(&ask.query, &["label", "label!", "until"])?;
-            own_only(&mut ask.query, agent);
+            own_containers_only(&mut ask.query, agent);
             Ok(forward(ask, "/containers/prune".to_owned()))
         }
         C::Inspect(name) => {

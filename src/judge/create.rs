@@ -69,7 +69,7 @@ pub async fn judge(mut ask: Ask, agent: &Agent, world: &impl World) -> Verdict {
     if let Some(restart) = host.get_mut("RestartPolicy").and_then(Value::as_object_mut) {
         restart_policy(restart)?;
     }
-    labels::stamp(body.entry_object("Labels"), "Labels", agent)?;
+    labels::stamp_container(body.entry_object("Labels"), "Labels", agent)?;
 
     let image = judge_image(&body, agent, world).await?;
     labels::blank_inherited(body.entry_object("Labels"), &image.labels);

@@ -707,7 +707,9 @@ mod tests {
             ),
             (
                 "POST /commit?container=box&repo=new",
-                format!("POST /commit?container=box-id {{\"Labels\":{{\"{owner}\":\"me\"}}}}"),
+                format!(
+                    "POST /commit?container=box-id {{\"Labels\":{{\"{owner}\":\"me\",\"com.buildkite.sockguard.seal\":\"\"}}}}"
+                ),
             ),
             ("GET /distribution/alpine/json", "GET /distribution/alpine/json".to_owned()),
         ] {

@@ -2,7 +2,7 @@
 
 use super::Agent;
 use crate::json::{Object, Value};
-use crate::owner::{LABEL_PREFIX, OWNER_LABEL};
+use crate::owner::{AGENT_LABEL, LABEL_PREFIX, OWNER_LABEL, SEAL_LABEL};
 use crate::refusal::Refusal;
 use std::collections::BTreeMap;
 
@@ -37,7 +37,36 @@ pub fn reserved_any(labels: &BTreeMap<String, String>) -> bool {
     labels.keys().any(|key| key.starts_with(LABEL_PREFIX))
 }
 
-/// Stamps the owner label on a set of labels.
+/// The labels of a network or volume that is made for an agent.
+pub fn of_object(agent: &Agent) -> Vec<(String, String)> {
+    let owner = (OWNER_LABEL.to_owned(), agent.owner.to_string());
+    let ends_with = agent.caller.as_ref().map(|caller| (AGENT_LABEL.to_owned(), caller.agent.to_string()));
+    std::iter::once(owner).chain(ends_with).collect()
+}
+
+/// Stamps the labels of a network or volume on those that the client gave.
+///
+/// # Errors
+/// As [`stamp`].
+pub fn stamp_object(labels: &mut Object, field: &str, agent: &Agent) -> Result<(), Refusal> {
+    stamp(labels, field, agent)?;
+    for (key, value) in of_object(agent) {
+        labels.set(&key, value);
+    }
+    Ok(())
+}
+
+/// Stamps the labels of a container on those that the client gave: it is sealed, too.
+///
+/// # Errors
+/// As [`stamp`].
+pub fn stamp_container(labels: &mut Object, field: &str, agent: &Agent) -> Result<(), Refusal> {
+    stamp_object(labels, field, agent)?;
+    labels.set(SEAL_LABEL, agent.owner.seal());
+    Ok(())
+}
+
+/// Stamps the owner label on the labels of an image. Nothing else of sockguard's is ever on an image.
 ///
 /// # Errors
 /// A reserved label among the client's, or too many.

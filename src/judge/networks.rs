@@ -172,7 +172,7 @@ fn create(mut ask: Ask, agent: &Agent) -> Verdict {
             judge_addresses(config, i, policy)?;
         }
     }
-    labels::stamp(body.entry_object("Labels"), "Labels", agent)?;
+    labels::stamp_object(body.entry_object("Labels"), "Labels", agent)?;
     let mut permit = forward(ask, "/networks/create".to_owned())
         .with(Payload::Json(body.into()))
         .showing(Answer::View(View::NetworkCreated));

@@ -2,6 +2,7 @@
 
 use super::{Agent, Ask, bodies};
 use crate::json::{Object, Value};
+use crate::owner::{OWNER_LABEL, SEAL_LABEL};
 use crate::permit::{Answer, Payload, Permit, Verdict, View};
 use crate::policy::{self, SystemOperation};
 use crate::query::{Filters, Param, Query};
@@ -93,7 +94,15 @@ pub fn known_filters(query: &Query, known: &[&str]) -> Result<(), Refusal> {
 /// Adds the owner's label to the client's own filters.
 pub fn own_only(query: &mut Query, agent: &Agent) {
     let mut filters: Filters = query.filters();
-    filters.add("label", format!("{}={}", crate::owner::OWNER_LABEL, agent.owner));
+    filters.add("label", format!("{OWNER_LABEL}={}", agent.owner));
+    query.set("filters", Param::Filters(filters));
+}
+
+/// The same for containers, which carry the owner's seal as well.
+pub fn own_containers_only(query: &mut Query, agent: &Agent) {
+    own_only(query, agent);
+    let mut filters: Filters = query.filters();
+    filters.add("label", format!("{SEAL_LABEL}={}", agent.owner.seal()));
     query.set("filters", Param::Filters(filters));
 }
 

@@ -1,7 +1,7 @@
 //! A small world for unit tests: what the engine would have, by name.
 
 use super::Agent;
-use crate::owner::{OWNER_LABEL, Owner};
+use crate::owner::{OWNER_LABEL, Owner, SEAL_LABEL};
 use crate::policy::Policy;
 use crate::reference::Reference;
 use crate::refusal::Refusal;
@@ -9,6 +9,7 @@ use crate::world::{Container, Id, Image, Network, PathFact, Sockets, Volume, Wor
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::rc::Rc;
 
 /// A world of these objects.
 #[derive(Debug, Default)]
@@ -48,7 +49,7 @@ pub fn agent(policy: &str) -> Agent {
     #[expect(clippy::unwrap_used, reason = "tests")]
     let (policy, owner): (Policy, Owner) =
         (Policy::parse("test", "test.toml", policy).unwrap(), Owner::new("me").unwrap());
-    Agent { owner, policy }
+    Agent { owner, policy: Rc::new(policy), caller: None }
 }
 
 impl Fake {
@@ -73,7 +74,11 @@ impl Fake {
     /// With a container of this name.
     pub fn container(mut self, name: &str, owner: Option<&str>) -> Self {
         let id = Id::new(format!("{name}-id"));
-        self.containers.insert(name.to_owned(), Container { id, labels: labels(owner) });
+        let mut labels = labels(owner);
+        if let Some(owner) = owner.and_then(|owner| Owner::new(owner).ok()) {
+            labels.insert(SEAL_LABEL.to_owned(), owner.seal().to_owned());
+        }
+        self.containers.insert(name.to_owned(), Container { id, labels });
         self
     }
 

@@ -127,7 +127,7 @@ async fn create(mut ask: Ask, agent: &Agent, world: &impl World) -> Verdict {
     if !name.is_empty() {
         claim("Name", name, agent, world).await?;
     }
-    labels::stamp(body.entry_object("Labels"), "Labels", agent)?;
+    labels::stamp_object(body.entry_object("Labels"), "Labels", agent)?;
     let mut permit = forward(ask, "/volumes/create".to_owned())
         .with(Payload::Json(body.into()))
         .showing(Answer::View(View::VolumeCreated));

@@ -4,7 +4,7 @@ use sockguard::audit::{Audit, Format, Sink};
 use sockguard::engine::Engine;
 use sockguard::judge::Agent;
 use sockguard::lookup::{Lookup, Memory};
-use sockguard::owner::Owner;
+use sockguard::owner::{OWNER_LABEL, Owner, SEAL_LABEL};
 use sockguard::policy::Policy;
 use sockguard::server::{self, Guard, Limits};
 use sockguard::world::Sockets;
@@ -183,7 +183,9 @@ impl Fake {
 }
 
 async fn serve(mut peer: Peer, play: Play, seen: Rc<RefCell<Vec<Message>>>) {
-    let own = format!(r#"{{"Id":"{OWN}","Config":{{"Labels":{{"com.buildkite.sockguard.owner":"me"}}}}}}"#);
+    let owner = Owner::new("me").unwrap();
+    let labels = format!(r#""{OWNER_LABEL}":"me","{SEAL_LABEL}":"{}""#, owner.seal());
+    let own = format!(r#"{{"Id":"{OWN}","Config":{{"Labels":{{{labels}}}}}}}"#);
     let exec = format!(r#"{{"ID":"{EXEC}","ContainerID":"{OWN}"}}"#);
     while let Some(head) = peer.until("\r\n\r\n").await {
         let mut request = Message { head, body: String::new() };
@@ -240,7 +242,8 @@ pub async fn guard_alone(drain: Duration) -> Setup {
     let directory = tempfile::tempdir().unwrap();
     let socket = directory.path().join("guarded.sock");
     let upstream = directory.path().join("engine.sock");
-    let agent = Agent { owner: Owner::new("me").unwrap(), policy: Policy::load("ci-agent").unwrap() };
+    let agent =
+        Agent { owner: Owner::new("me").unwrap(), policy: Rc::new(Policy::load("ci-agent").unwrap()), caller: None };
     let null = std::fs::File::options().write(true).open("/dev/null").unwrap();
     let audit = Audit::new(Sink::new(Format::Json, null), "fixed", "me", "ci-agent");
     let world = Lookup {

@@ -2,7 +2,7 @@
 
 use super::case::Fields;
 use sockguard::json::Value;
-use sockguard::owner::OWNER_LABEL;
+use sockguard::owner::{OWNER_LABEL, Owner, SEAL_LABEL};
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -202,8 +202,15 @@ impl Facts {
         for (name, value) in fields.members("containers")? {
             let id = digits(&["container", &name, &value.to_string()]);
             let mut fields = Fields::of(&name, value)?;
+            let mut labels = labels(&mut fields)?;
+            // One that its owner created through sockguard, unless the case says that it only inherits the label.
+            if !fields.truth("inherited", false)?
+                && let Some(owner) = labels.get(OWNER_LABEL)
+            {
+                labels.insert(SEAL_LABEL.to_owned(), Owner::new(owner)?.seal().to_owned());
+            }
             out.containers.push(Container {
-                labels: labels(&mut fields)?,
+                labels,
                 running: fields.truth("running", false)?,
                 writes: fields.truth("writes", false)?,
                 name,

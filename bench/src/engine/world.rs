@@ -4,6 +4,9 @@ use serde_json::{Value, json};
 
 pub const OWNER_LABEL: &str = "com.buildkite.sockguard.owner";
 pub const OWNER: &str = "bench";
+/// What sockguard puts on the containers of `bench`, where no key is configured.
+const SEAL_LABEL: &str = "com.buildkite.sockguard.seal";
+const SEAL: &str = "08d974ede65af7d5386b578b0889817a";
 /// The container that every case about one container uses.
 pub const CONTAINER: &str = "c0ffee00c0ffee00c0ffee00c0ffee00c0ffee00c0ffee00c0ffee00c0ffee00";
 pub const CONTAINERS: usize = 1000;
@@ -106,7 +109,7 @@ fn labels() -> Value {
     json!({
         "com.docker.compose.config-hash": "0123456789abcdef", "com.docker.compose.container-number": "1",
         "com.docker.compose.depends_on": "", "com.docker.compose.oneoff": "False",
-        "com.docker.compose.project": "build", "com.docker.compose.service": "tests", OWNER_LABEL: OWNER,
+        "com.docker.compose.project": "build", "com.docker.compose.service": "tests", OWNER_LABEL: OWNER, SEAL_LABEL: SEAL,
         "padding": ""
     })
 }
