@@ -24,6 +24,7 @@ pub mod body;
 pub mod cli;
 pub mod dockerfile;
 pub mod engine;
+pub mod identity;
 pub mod json;
 pub mod judge;
 pub mod listen;
