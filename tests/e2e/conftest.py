@@ -49,6 +49,14 @@ def engine():
     engine.stop()
 
 
+@pytest.fixture
+def own_engine():
+    """An engine that may be stopped and broken without disturbing other tests."""
+    engine = harness.Engine()
+    yield engine
+    engine.stop()
+
+
 @pytest.fixture(scope="session")
 def plain_engine():
     """An engine without a guard, to compare with."""

@@ -4,6 +4,20 @@ An `Engine` is a dockerd in namespaces of its own (network, mounts, processes), 
 bridge, address, iptables chain, mount or port with any other engine of the machine, and all that
 it started dies with its first process, also when the tests themselves are killed.
 
+A test that is to be trusted on a machine that is ten times slower and busy with other things
+- waits for the exact condition with `until(condition, what=...)`, and never sleeps for a fixed time. The default
+  deadline is generous; a shorter one only where its passing is what is tested;
+- looks for its own lines by what is in them, never for a number of lines: `guard.decisions()` has only the lines about
+  requests, `guard.log()` also what is said at start and in between. Lines are written after the answer: wait for them;
+- names what it makes with `unique()`, compares sorted what has no order, and removes what it made where others could
+  see it. It uses the shared fixtures `engine`, `guard`, `two_guards`, `make_guard`, but never stops, restarts, fills up
+  or wipes the shared engine: that is what `own_engine` is for (one test, fresh), or a module's own fixture around
+  `Engine()`, which takes a second or two;
+- ends every process and closes every connection that it started, also when it fails: `make_guard`, `Conn` as a context
+  manager, `ending(...)` around a client.
+
+The environment in which the tests run is none of theirs: variables for sockguard, docker and compose are taken out.
+
 Environment:
     SOCKGUARD_BIN           the binary to test (default: target/release, then target/debug)
     SOCKGUARD_TEST_DOCKERD  another dockerd to try; its directory comes first in the engine's PATH
@@ -14,6 +28,7 @@ Environment:
 from __future__ import annotations
 
 import atexit
+import contextlib
 import functools
 import io
 import json
@@ -35,8 +50,19 @@ PREFIX = "sockguard-e2e-"
 OWNER_LABEL = "com.buildkite.sockguard.owner"
 
 
-def until(condition, seconds=10.0, what="the condition"):
-    """Waits until condition() is true and returns its value."""
+# What is set for those who run the tests is not for the guards and clients that are tested (`make test` exports some).
+for _name in list(os.environ):
+    if _name.startswith(("SOCKGUARD_", "DOCKER_", "COMPOSE_", "BUILDX_", "BUILDKIT_")) and _name != "SOCKGUARD_BIN":
+        if not _name.startswith("SOCKGUARD_TEST_"):
+            del os.environ[_name]
+
+
+def until(condition, seconds=60.0, what="the condition"):
+    """Waits until condition() is true and returns its value.
+
+    The deadline is only for what never comes: it costs nothing where all is well, so it is long. `what` says what was
+    waited for, as text or as a function that is asked at the end (for a count, a log); the last value is added.
+    """
     end = time.monotonic() + seconds
     pause = 0.005
     while True:
@@ -44,7 +70,8 @@ def until(condition, seconds=10.0, what="the condition"):
         if value:
             return value
         if time.monotonic() > end:
-            raise TimeoutError(f"{what} did not come within {seconds} s")
+            name = what() if callable(what) else what
+            raise TimeoutError(f"{name} did not come within {seconds} s; last seen: {repr(value)[:2000]}")
         time.sleep(pause)
         pause = min(pause * 1.5, 0.1)
 
@@ -367,7 +394,7 @@ class Guard:
         return command + [str(flag) for flag in self.flags]
 
     def start(self):
-        environment = {k: v for k, v in os.environ.items() if not k.startswith(("SOCKGUARD_", "DOCKER_"))}
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("SOCKGUARD_")}
         self._stderr = open(self.dir / "stderr", "ab")
         self.process = subprocess.Popen(
             _dies_with_us(*self.command()), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=self._stderr,
@@ -387,8 +414,12 @@ class Guard:
     def stderr(self):
         return (self.dir / "stderr").read_text(errors="replace")
 
+    def decisions(self):
+        """The lines about requests so far. A line comes after its answer: wait for it with `until`."""
+        return [line for line in self.log() if "verdict" in line]
+
     def log(self):
-        """The audit lines so far, parsed."""
+        """All lines so far, parsed: about requests, and what is said in between."""
         lines = []
         for line in self.stderr().splitlines():
             try:
@@ -651,9 +682,8 @@ def _client_config():
 
 def client_env(socket):
     """An environment in which docker and compose know nothing but this socket."""
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("DOCKER_", "COMPOSE_", "BUILDX_"))}
     return {
-        **environment, "DOCKER_HOST": f"unix://{socket}", "DOCKER_CONFIG": str(_client_config()),
+        **os.environ, "DOCKER_HOST": f"unix://{socket}", "DOCKER_CONFIG": str(_client_config()),
         "HOME": str(_client_config()), "DOCKER_BUILDKIT": "0", "COMPOSE_BAKE": "false", "LC_ALL": "C.UTF-8",
         "TERM": "xterm", "NO_COLOR": "1",
     }
@@ -703,6 +733,16 @@ def start_docker(socket, *args, **options):
     """The docker CLI as a running process, with pipes unless told otherwise."""
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     return subprocess.Popen([docker_program(), *map(str, args)], env=client_env(socket), **{**pipes, **options})
+
+
+@contextlib.contextmanager
+def ending(process):
+    """A process that is ended at the end of the block, and waited for."""
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def docker_py(socket, **options):

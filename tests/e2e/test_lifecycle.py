@@ -10,15 +10,7 @@ import time
 
 import pytest
 
-from harness import Conn, Engine, Guard, create, docker, hijack, open_stream, raw, sockguard_binary, start_docker, unique, until
-
-
-@pytest.fixture
-def own_engine():
-    """An engine that may be stopped without disturbing other tests."""
-    engine = Engine()
-    yield engine
-    engine.stop()
+from harness import Conn, Guard, create, docker, hijack, open_stream, raw, sockguard_binary, start_docker, unique, until
 
 
 def test_socket_has_its_mode_from_the_start(make_guard):
@@ -260,9 +252,10 @@ def test_every_decision_leaves_a_line_without_secrets(make_guard):
     raw(guard.socket, "GET", "/containers/json", headers={"X-Registry-Auth": "c2VjcmV0aHVudGVyMg=="})
     raw(guard.socket, "POST", "/build?buildargs=%7B%22TOKEN%22%3A%22hunter2%22%7D&remote=http://x", b"")
     raw(guard.socket, "GET", "/containers/evil%0a%7b%22verdict%22%3a%22allow%22%7d/json")
-    lines = until(lambda: len(guard.log()) >= 5 and guard.log())
-    assert all("hunter2" not in str(line) and "c2VjcmV0" not in str(line) for line in lines)
-    assert len([line for line in lines if "audited" in str(line)]) >= 5
+    lines = until(lambda: len(guard.decisions()) >= 5 and guard.decisions(), what=lambda: f"five lines in {guard.stderr()}")
+    assert [line["owner"] for line in lines] == ["audited"] * 5
+    assert sorted(line["verdict"] for line in lines) == ["allow", "refuse", "refuse", "refuse", "rewrite"]
     assert "Privileged" in str(lines)
+    assert "hunter2" not in guard.stderr() and "c2VjcmV0" not in guard.stderr()
     for line in guard.stderr().splitlines():
         assert not line.startswith('{"verdict":"allow"}')
