@@ -9,6 +9,7 @@ pub mod exec;
 pub mod images;
 pub mod labels;
 pub mod networks;
+pub mod own_mounts;
 pub mod system;
 #[cfg(test)]
 pub mod testing;
@@ -17,13 +18,12 @@ pub mod volumes;
 use crate::json::{self, Object, Value};
 use crate::owner::Owner;
 use crate::permit::Verdict;
-use crate::policy::{Access, Policy};
+use crate::policy::Policy;
 use crate::query::{self, Query};
 use crate::route::{ApiVersion, Route};
 use crate::schema::Field;
 use crate::world::{Id, World};
 use hyper::Method;
-use std::path::PathBuf;
 use std::rc::Rc;
 
 /// Who asks, and what they may do.
@@ -47,18 +47,7 @@ pub struct Caller {
     /// Its `HostConfig.CgroupParent`.
     pub cgroup_parent: String,
     /// Its own mounts.
-    pub mounts: Vec<OwnMount>,
-}
-
-/// A mount of the container that asks.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OwnMount {
-    /// Where it is in the container.
-    pub destination: PathBuf,
-    /// The path on the engine's host that is mounted there.
-    pub source: PathBuf,
-    /// May the container write to it?
-    pub access: Access,
+    pub mounts: Vec<own_mounts::OwnMount>,
 }
 
 /// A request, read once.

@@ -291,7 +291,7 @@ fn text<'a>(object: &'a Object, key: &str) -> &'a str {
 }
 
 /// A path in the container, for comparison: the engine cleans it.
-fn clean_target(path: &str) -> String {
+pub fn clean_target(path: &str) -> String {
     let mut parts: Vec<&str> = Vec::new();
     for part in path.split('/') {
         match part {
@@ -513,4 +513,36 @@ fn root_volume(root: &Path) -> String {
         }
     }
     name
+}
+
+/// The root that the volume of this name stands for.
+pub fn root_of(volume: &str) -> Option<PathBuf> {
+    let mut path = vec![b'/'];
+    let mut bytes = volume.strip_prefix(ROOT_PREFIX)?.bytes();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'.' => path.push(b'/'),
+            b'_' => {
+                let digits = [bytes.next()?, bytes.next()?];
+                path.push(u8::from_str_radix(std::str::from_utf8(&digits).ok()?, 16).ok()?);
+            }
+            other => path.push(other),
+        }
+    }
+    String::from_utf8(path).ok().map(PathBuf::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_volume_of_a_root_names_it() {
+        for root in ["/srv", "/srv/a.b_c-d/é/_data", "/var/lib/docker/volumes/ecs-a-1-builds-9f/_data"] {
+            assert_eq!(root_of(&root_volume(Path::new(root))).as_deref(), Some(Path::new(root)));
+        }
+        for name in ["builds", "sockguard-root-a_2", "sockguard-root-a_zz", "sockguard-root-_ff"] {
+            assert_eq!(root_of(name), None, "{name}");
+        }
+    }
 }
