@@ -44,5 +44,6 @@ pub mod route;
 pub mod schema;
 pub mod server;
 pub mod steps;
+pub mod toml_file;
 pub mod tunnel;
 pub mod world;
