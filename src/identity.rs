@@ -5,11 +5,27 @@
 //! agent that the first matching rule makes of it. Nothing that a client says counts, nor what a container inherits from
 //! its image: labels that its image has too are as good as absent.
 
-use crate::owner::{LABEL_PREFIX, Owner, SealKey};
+use crate::audit::{Audit, Sink};
+use crate::cgroups::Cgroups;
+use crate::engine::Engine;
+use crate::json::{Object, Value};
+use crate::judge::{Agent, Caller};
+use crate::lookup::{self, Lookup, Memory};
+use crate::owner::{AGENT_LABEL, LABEL_PREFIX, OWNER_LABEL, Owner, SEAL_LABEL, SealKey};
+use crate::peer::Peer;
 use crate::policy::{Glob, Policy};
-use std::collections::BTreeMap;
-use std::fmt;
+use crate::refusal::Refusal;
+use crate::route::percent_encode;
+use crate::server::{Guard, Limits};
+use crate::world::{Id, Sockets};
+use hyper::{Method, StatusCode};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
+use tokio::sync::OnceCell;
+
+/// So many containers are remembered; then they are forgotten all at once, and looked up anew.
+const REMEMBERED: usize = 4_096;
 
 /// A rule that makes an agent of who connects: the first that matches counts.
 #[derive(Debug, Clone)]
@@ -159,6 +175,344 @@ struct Facts {
     id: String,
     name: String,
     image: String,
+    cgroup_parent: String,
     /// Without those that its image has too.
     labels: BTreeMap<String, String>,
+}
+
+impl Rule {
+    fn means(&self, container: &Facts) -> bool {
+        match &self.who {
+            Who::Container { labels, image } => {
+                let carries =
+                    |(key, value): &(String, Glob)| container.labels.get(key).is_some_and(|v| value.matches(v));
+                labels.iter().all(carries) && image.as_ref().is_none_or(|image| image.matches(&container.image))
+            }
+            Who::User(_) => false,
+        }
+    }
+}
+
+/// Everybody who connects to the listeners that tell agents apart.
+#[derive(Debug)]
+pub struct Peers {
+    /// The engine.
+    pub engine: Rc<Engine>,
+    /// What seals are made with.
+    pub key: SealKey,
+    /// Who is served, in order.
+    pub rules: Vec<Rule>,
+    /// The sockets that a bind may name.
+    pub sockets: Sockets,
+    /// Where decisions are written.
+    pub sink: Rc<Sink>,
+    /// What the server keeps to.
+    pub limits: Limits,
+    known: RefCell<HashMap<String, Rc<OnceCell<Known>>>>,
+    users: RefCell<HashMap<u32, Rc<Guard>>>,
+    memories: RefCell<HashMap<Owner, Rc<Memory>>>,
+}
+
+/// What became of a container's look-up. All of it is immutable.
+#[derive(Debug)]
+struct Known {
+    cgroups: Cgroups,
+    guard: Result<Rc<Guard>, Refusal>,
+}
+
+/// Why a look-up came to nothing; not remembered.
+enum Missed {
+    /// The engine has no such container, or it does not run.
+    Absent,
+    /// The engine cannot be asked.
+    Failed(Refusal),
+}
+
+impl Peers {
+    /// Nobody is known yet.
+    pub fn new(engine: Rc<Engine>, key: SealKey, rules: Vec<Rule>, sockets: Sockets, sink: Rc<Sink>) -> Rc<Self> {
+        let limits = Limits::default();
+        let (known, users, memories) = (RefCell::default(), RefCell::default(), RefCell::default());
+        Rc::new(Self { engine, key, rules, sockets, sink, limits, known, users, memories })
+    }
+
+    /// The guard of the agent that this process belongs to.
+    ///
+    /// # Errors
+    /// `Refusal::Stranger`, which says whom the process was taken for; or the engine cannot be asked.
+    pub async fn guard(&self, peer: &Peer) -> Result<Rc<Guard>, Refusal> {
+        let cgroups = Cgroups::of(peer.pid);
+        // Only of a process that still lives is it certain that this was about it.
+        if !peer.lives() {
+            return Err(Refusal::Stranger { message: crate::peer::Unknown::Gone.to_string() });
+        }
+        let cgroups = cgroups.map_err(|e| Refusal::Stranger {
+            message: format!("the cgroups of the process that connects (pid {}) cannot be read: {e}", peer.pid),
+        })?;
+        let ids = cgroups.container_ids();
+        if ids.is_empty() {
+            return self.user(peer.uid);
+        }
+        for id in &ids {
+            match self.container(id, &cgroups).await {
+                Ok(Some(guard)) => return guard,
+                Ok(None) | Err(Missed::Absent) => {}
+                Err(Missed::Failed(refusal)) => return Err(refusal),
+            }
+        }
+        let short: Vec<&str> = ids.iter().map(|id| short(id)).collect();
+        let message = format!(
+            "no agent rule matches: the process that connects (pid {}) is in no container that the engine runs (its cgroups name {})",
+            peer.pid,
+            short.join(", ")
+        );
+        Err(Refusal::Stranger { message })
+    }
+
+    /// What a process with these cgroups is, if it is in this container.
+    async fn container(&self, id: &str, cgroups: &Cgroups) -> Result<Option<Result<Rc<Guard>, Refusal>>, Missed> {
+        let cell = {
+            let mut known = self.known.borrow_mut();
+            if known.len() >= REMEMBERED {
+                known.clear();
+            }
+            Rc::clone(known.entry(id.to_owned()).or_default())
+        };
+        // Whoever else asks for the same one meanwhile waits for this answer.
+        match cell.get_or_try_init(|| self.look_up(id)).await {
+            Ok(known) => Ok(cgroups.within(&known.cgroups).then(|| known.guard.clone())),
+            Err(missed) => {
+                self.known.borrow_mut().remove(id);
+                Err(missed)
+            }
+        }
+    }
+
+    async fn look_up(&self, id: &str) -> Result<Known, Missed> {
+        let found = self.get("containers", id).await?.ok_or(Missed::Absent)?;
+        let text = |path: &[&str]| found.at(path).and_then(Value::as_str).unwrap_or_default();
+        if text(&["Id"]) != id {
+            return Err(Missed::Absent);
+        }
+        let pid = found.at(&["State", "Pid"]).and_then(Value::as_i64).and_then(|pid| u32::try_from(pid).ok());
+        let first = pid.filter(|pid| *pid > 0).and_then(|pid| Cgroups::of(pid).ok()).ok_or(Missed::Absent)?;
+        let cgroups = first.of_container(id).ok_or(Missed::Absent)?;
+        let image = self.get("images", text(&["Image"])).await?;
+        // Without its image it cannot be known what the container has from there.
+        let inherited = image.as_ref().and_then(|image| image.at(&["Config", "Labels"])).and_then(Value::as_object);
+        let same = |key: &str, value: &Value| inherited.is_some_and(|labels| labels.get(key) == Some(value));
+        let labels = found.at(&["Config", "Labels"]).and_then(Value::as_object).into_iter().flat_map(Object::iter);
+        let labels = labels.filter(|(key, value)| image.is_some() && !same(key, value));
+        let container = Facts {
+            id: id.to_owned(),
+            name: text(&["Name"]).trim_start_matches('/').to_owned(),
+            image: text(&["Config", "Image"]).to_owned(),
+            cgroup_parent: text(&["HostConfig", "CgroupParent"]).to_owned(),
+            labels: labels.filter_map(|(key, value)| Some((key.to_owned(), value.as_str()?.to_owned()))).collect(),
+        };
+        let agent = match image {
+            Some(_) => self.agent(container).await?,
+            None => Err(stranger(&container, "its image is gone, so it cannot be told which labels are its own")),
+        };
+        Ok(Known { cgroups, guard: agent.map(|(agent, name)| self.make(agent, &name)) })
+    }
+
+    /// Whom a container acts for, with its name for the audit.
+    async fn agent(&self, container: Facts) -> Result<Result<(Agent, String), Refusal>, Missed> {
+        if container.labels.keys().any(|key| key.starts_with(LABEL_PREFIX)) {
+            return self.child(container).await;
+        }
+        let Some(rule) = self.rules.iter().find(|rule| rule.means(&container)) else {
+            return Ok(Err(stranger(&container, "no agent rule matches it")));
+        };
+        let owner = rule.owner.of_container(&container).and_then(|name| self.key.owner(&name));
+        Ok(match owner {
+            Ok(owner) => {
+                let id = Id::new(container.id.as_str());
+                Ok(self.acting(owner, Rc::clone(&rule.policy), id, container))
+            }
+            Err(why) => Err(stranger(&container, &why)),
+        })
+    }
+
+    /// Whom a container acts for that was created through sockguard: its owner, as the agent's container that it descends
+    /// from does.
+    async fn child(&self, container: Facts) -> Result<Result<(Agent, String), Refusal>, Missed> {
+        let label = |key: &str| container.labels.get(key).map(String::as_str).unwrap_or_default();
+        let owner = match self.key.owner(label(OWNER_LABEL)) {
+            Ok(owner) if owner.seal() == label(SEAL_LABEL) => owner,
+            Ok(_) | Err(_) => {
+                return Ok(Err(stranger(&container, "it carries labels of sockguard's without the seal of this one")));
+            }
+        };
+        let agent = label(AGENT_LABEL).to_owned();
+        if agent.is_empty() {
+            return Ok(Err(stranger(&container, "the agent that it was created for is not in a container")));
+        }
+        let guard = match Box::pin(self.agents_guard(&agent)).await {
+            Ok(guard) => guard,
+            Err(Missed::Absent) => Err(stranger(&container, "the agent that it was created for does not run any more")),
+            Err(failed) => return Err(failed),
+        };
+        Ok(guard.and_then(|guard| {
+            let Agent { owner: agents, policy, caller } = &*guard.world.agent;
+            if *agents != owner || caller.as_ref().is_none_or(|caller| caller.id != caller.agent) {
+                return Err(stranger(&container, "it was created for another agent than the one that its labels name"));
+            }
+            Ok(self.acting(owner, Rc::clone(policy), Id::new(agent), container))
+        }))
+    }
+
+    /// The guard of the agent in this container.
+    async fn agents_guard(&self, id: &str) -> Result<Result<Rc<Guard>, Refusal>, Missed> {
+        let cell = Rc::clone(self.known.borrow_mut().entry(id.to_owned()).or_default());
+        let known = cell.get_or_try_init(|| self.look_up(id)).await;
+        if known.is_err() {
+            self.known.borrow_mut().remove(id);
+        }
+        known.map(|known| known.guard.clone())
+    }
+
+    fn acting(&self, owner: Owner, policy: Rc<Policy>, agent: Id, container: Facts) -> (Agent, String) {
+        let Facts { id, name, cgroup_parent, .. } = container;
+        let caller = Caller { id: Id::new(id), agent, cgroup_parent, mounts: Vec::new() };
+        (Agent { owner, policy, caller: Some(caller) }, format!("container {name}"))
+    }
+
+    /// The guard of a process of the host.
+    fn user(&self, uid: u32) -> Result<Rc<Guard>, Refusal> {
+        if let Some(guard) = self.users.borrow().get(&uid) {
+            return Ok(Rc::clone(guard));
+        }
+        let who = format!("a process of the host, user {uid}");
+        let rule = self.rules.iter().find(|rule| matches!(rule.who, Who::User(meant) if meant == uid));
+        let rule =
+            rule.ok_or_else(|| Refusal::Stranger { message: format!("no agent rule matches: taken for {who}") })?;
+        let owner = rule.owner.of_user(uid).and_then(|name| self.key.owner(&name));
+        let owner = owner.map_err(|why| Refusal::Stranger { message: format!("taken for {who}: {why}") })?;
+        let agent = Agent { owner, policy: Rc::clone(&rule.policy), caller: None };
+        let guard = self.make(agent, &format!("user {uid}"));
+        self.users.borrow_mut().insert(uid, Rc::clone(&guard));
+        Ok(guard)
+    }
+
+    fn make(&self, agent: Agent, name: &str) -> Rc<Guard> {
+        let audit = Audit::new(Rc::clone(&self.sink), name, agent.owner.as_str(), &agent.policy.name);
+        let memory = {
+            let mut memories = self.memories.borrow_mut();
+            if memories.len() >= REMEMBERED {
+                memories.retain(|_, memory| Rc::strong_count(memory) > 1);
+            }
+            Rc::clone(memories.entry(agent.owner.clone()).or_default())
+        };
+        let engine = Rc::clone(&self.engine);
+        let world = Lookup { engine, agent: Rc::new(agent), memory, sockets: self.sockets.clone() };
+        Rc::new(Guard { world: Rc::new(world), audit: Rc::new(audit), limits: self.limits })
+    }
+
+    /// The engine's description of one of its objects; nothing where it has none.
+    async fn get(&self, kind: &str, id: &str) -> Result<Option<Value>, Missed> {
+        let mut path = format!("/{kind}/");
+        percent_encode(id, ":", &mut path);
+        path.push_str("/json");
+        match self.engine.call(Method::GET, &path, None).await.map_err(Missed::Failed)? {
+            (StatusCode::OK, found) => Ok(Some(found)),
+            (StatusCode::NOT_FOUND, _) => Ok(None),
+            (status, answer) => {
+                let message = format!("the engine answered {status}: {}", lookup::message(&answer));
+                Err(Missed::Failed(Refusal::Engine { message }))
+            }
+        }
+    }
+}
+
+fn short(id: &str) -> &str {
+    id.get(..12).unwrap_or(id)
+}
+
+fn stranger(container: &Facts, why: &str) -> Refusal {
+    let Facts { id, name, image, .. } = container;
+    Refusal::Stranger {
+        message: format!("no agent rule matches: taken for the container {name} ({}, image {image}): {why}", short(id)),
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
+mod tests {
+    use super::*;
+
+    fn container() -> Facts {
+        let labels = [("task", "arn:task/1"), ("family", "agents-linux"), ("empty", "")];
+        Facts {
+            id: "c".repeat(64),
+            name: "box".to_owned(),
+            image: "acme/agent:3".to_owned(),
+            cgroup_parent: String::new(),
+            labels: labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
+        }
+    }
+
+    #[test]
+    fn an_owner_is_made_of_what_the_container_has() {
+        for (template, expected) in [
+            ("{label:task}", Ok("arn:task/1".to_owned())),
+            ("ci-{container.name}-x", Ok("ci-box-x".to_owned())),
+            ("{container.id}", Ok("c".repeat(64))),
+            ("fixed", Ok("fixed".to_owned())),
+            ("{label:none}", Err("label none")),
+            ("{label:empty}", Err("label empty")),
+            ("{uid}", Err("user ID")),
+        ] {
+            match (OwnerTemplate::parse(template).unwrap().of_container(&container()), expected) {
+                (Ok(name), Ok(expected)) => assert_eq!(name, expected, "{template}"),
+                (Err(why), Err(part)) => assert!(why.contains(part), "{template}: {why}"),
+                (came, expected) => panic!("{template}: {came:?}, expected {expected:?}"),
+            }
+        }
+        assert_eq!(OwnerTemplate::parse("u{uid}").unwrap().of_user(7), Ok("u7".to_owned()));
+        assert!(OwnerTemplate::parse("{container.id}").unwrap().of_user(7).is_err());
+    }
+
+    #[test]
+    fn a_template_that_makes_no_owner_is_refused() {
+        for (template, why) in [
+            ("", "is no owner"),
+            ("a b", "is no owner"),
+            ("{label:task", "is not closed"),
+            ("{label:}", "no key of a label"),
+            ("{label:a b}", "no key of a label"),
+            ("{label:com.buildkite.sockguard.owner}", "sockguard's own"),
+            ("{container}", "is not known"),
+            ("{}", "is not known"),
+        ] {
+            let came = OwnerTemplate::parse(template).unwrap_err();
+            assert!(came.contains(why), "{template}: {came}");
+        }
+    }
+
+    #[test]
+    fn a_rule_means_containers_that_carry_all_it_names() {
+        let glob = |text: &str| Glob::try_from(text.to_owned()).unwrap();
+        let rule = |labels: &[(&str, &str)], image: Option<&str>| Rule {
+            who: Who::Container {
+                labels: labels.iter().map(|(key, value)| ((*key).to_owned(), glob(value))).collect(),
+                image: image.map(glob),
+            },
+            owner: OwnerTemplate::parse("x").unwrap(),
+            policy: Rc::default(),
+        };
+        for (rule, expected) in [
+            (rule(&[("family", "agents-*")], None), true),
+            (rule(&[("family", "agents-*"), ("task", "*")], Some("acme/agent:*")), true),
+            (rule(&[("family", "agents")], None), false),
+            (rule(&[("family", "agents-*"), ("none", "*")], None), false),
+            (rule(&[], Some("acme/agent")), false),
+            (rule(&[], Some("*/agent:3")), true),
+        ] {
+            assert_eq!(rule.means(&container()), expected, "{:?}", rule.who);
+        }
+        let user = Rule { who: Who::User(0), owner: OwnerTemplate::parse("x").unwrap(), policy: Rc::default() };
+        assert!(!user.means(&container()));
+    }
 }

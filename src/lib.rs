@@ -5,7 +5,7 @@
 //! agent may do; a **verdict** is a permit or a refusal.
 //!
 //! The life of a request, in ten steps:
-//! 1. [`server`] accepts a connection; the listener's identity says which agent it is
+//! 1. [`server`] accepts a connection; the listener's identity says which agent it is, or [`identity`] finds out
 //! 2. [`proxy`] receives the head
 //! 3. [`route`] names the endpoint
 //! 4. [`query`] and [`json`] read the parameters and the body
@@ -21,6 +21,7 @@ pub mod answer;
 pub mod archive;
 pub mod audit;
 pub mod body;
+pub mod cgroups;
 pub mod cli;
 pub mod dockerfile;
 pub mod engine;
@@ -32,6 +33,7 @@ pub mod log;
 pub mod lookup;
 pub mod nearest;
 pub mod owner;
+pub mod peer;
 pub mod permit;
 pub mod place;
 pub mod policy;

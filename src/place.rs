@@ -1,6 +1,7 @@
 //! Where sockguard runs, as seen from the engine: whether a path here is the same directory there. Without proof it is
 //! not: checking the wrong directory for symbolic links is worse than not checking.
 
+use crate::cgroups;
 use crate::engine::Engine;
 use crate::json::Value;
 use crate::refusal::Refusal;
@@ -129,10 +130,8 @@ fn container_ids(cgroups: &str, mounts: &str) -> Vec<String> {
     // The fourth field of a mount is its place within its file system.
     let roots = mounts.lines().filter_map(|line| line.split(' ').nth(3)).filter(|root| root.contains("/containers/"));
     let mut ids: Vec<String> = Vec::new();
-    for part in parts.chain(roots.flat_map(|root| root.split('/'))) {
-        let part = part.strip_suffix(".scope").unwrap_or(part);
-        let id = part.rsplit('-').next().unwrap_or(part);
-        if id.len() == 64 && hexadecimal(id) && !ids.iter().any(|known| known == id) {
+    for id in parts.chain(roots.flat_map(|root| root.split('/'))).filter_map(cgroups::container_id) {
+        if !ids.iter().any(|known| known == id) {
             ids.push(id.to_owned());
         }
     }

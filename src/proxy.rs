@@ -14,7 +14,7 @@ use crate::query;
 use crate::refusal::Refusal;
 use crate::registry;
 use crate::route::{self, Containers, Images, Route};
-use crate::server::Guard;
+use crate::server::{Guard, Stranger};
 use crate::steps;
 use crate::tunnel::Tunnel;
 use http_body_util::{BodyExt, Limited};
@@ -71,6 +71,20 @@ pub async fn handle(guard: &Rc<Guard>, request: Request<Incoming>) -> Outcome {
     });
     record.answered(outcome.status());
     outcome
+}
+
+/// Refuses a request of somebody who is not served.
+pub fn turn_away(stranger: &Stranger, request: Request<Incoming>) -> Outcome {
+    let (head, body) = request.into_parts();
+    let mut record = stranger.audit.begin(&head.method);
+    if let Ok(target) = route::parse(&head.method, head.uri.path()) {
+        record.route(&target.route);
+    }
+    body::drain(body);
+    record.refused(&stranger.refusal);
+    let response = refused(&stranger.refusal, "");
+    record.answered(response.status());
+    Outcome::Answer(response)
 }
 
 /// From the head and the body to a verdict.

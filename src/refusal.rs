@@ -6,6 +6,11 @@ use hyper::StatusCode;
 /// A refusal: what the client hears and what the audit records.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Refusal {
+    /// The connection comes from nobody that a listener serves.
+    Stranger {
+        /// Whom it was taken for, and why that is nobody.
+        message: String,
+    },
     /// The policy does not grant it.
     NotAllowed {
         /// The field, parameter or operation, by the Engine API's name.
@@ -119,6 +124,7 @@ impl Refusal {
     /// The stable code of the reason, for the audit.
     pub fn code(&self) -> &'static str {
         match self {
+            Self::Stranger { .. } => "stranger",
             Self::NotAllowed { .. } => "not_allowed",
             Self::Unknown { .. } => "unknown",
             Self::Absent { .. } => "absent",
@@ -136,7 +142,9 @@ impl Refusal {
     /// The status of the answer.
     pub fn status(&self) -> StatusCode {
         match self {
-            Self::NotAllowed { .. } | Self::Unknown { .. } | Self::Forbidden { .. } => StatusCode::FORBIDDEN,
+            Self::Stranger { .. } | Self::NotAllowed { .. } | Self::Unknown { .. } | Self::Forbidden { .. } => {
+                StatusCode::FORBIDDEN
+            }
             Self::Absent { .. } => StatusCode::NOT_FOUND,
             Self::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Self::Conflict { .. } => StatusCode::CONFLICT,
@@ -168,7 +176,10 @@ impl Refusal {
             | Self::Forbidden { message }
             | Self::Rejected { message }
             | Self::Reported { begun: _, message } => message.clone(),
-            Self::Malformed { message } | Self::TooLarge { message } | Self::Engine { message } => {
+            Self::Stranger { message }
+            | Self::Malformed { message }
+            | Self::TooLarge { message }
+            | Self::Engine { message } => {
                 format!("sockguard: {message}")
             }
         }

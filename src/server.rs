@@ -2,7 +2,9 @@
 
 use crate::audit::Audit;
 use crate::body::{Body, BodyError, Gather};
+use crate::identity::Peers;
 use crate::lookup::Lookup;
+use crate::peer::{self, Peer};
 use crate::proxy::{self, Outcome};
 use crate::refusal::Refusal;
 use crate::tunnel::{self, Hangup, Tunnel};
@@ -58,7 +60,7 @@ impl Default for Limits {
     }
 }
 
-/// What stands between one listener's agent and the engine.
+/// What stands between one agent and the engine.
 #[derive(Debug)]
 pub struct Guard {
     /// Who asks, the engine, and what is known of its objects.
@@ -81,12 +83,106 @@ impl Guard {
     }
 }
 
+/// Whom a listener serves.
+#[derive(Debug, Clone)]
+pub enum Identity {
+    /// One agent, whoever connects.
+    Fixed(Rc<Guard>),
+    /// Many, told apart by who connects.
+    Peers(Rc<Peers>),
+}
+
+impl Identity {
+    fn limits(&self) -> Limits {
+        match self {
+            Self::Fixed(guard) => guard.limits,
+            Self::Peers(peers) => peers.limits,
+        }
+    }
+
+    /// What has to be known at the moment when the connection is accepted.
+    fn arrived(&self, stream: &UnixStream) -> Arrival {
+        match self {
+            Self::Fixed(guard) => Arrival::Agent(Rc::clone(guard)),
+            Self::Peers(peers) => Arrival::Peer(Rc::clone(peers), Peer::of(stream)),
+        }
+    }
+
+    fn flush(&self) {
+        match self {
+            Self::Fixed(guard) => guard.audit.flush(),
+            Self::Peers(peers) => peers.sink.flush(),
+        }
+    }
+}
+
+/// Who is at the other end of a connection, as far as the kernel tells.
+enum Arrival {
+    Agent(Rc<Guard>),
+    Peer(Rc<Peers>, Result<Peer, peer::Unknown>),
+}
+
+impl Arrival {
+    async fn visitor(self) -> Visitor {
+        let (peers, peer) = match self {
+            Self::Agent(guard) => return Visitor::Agent(guard),
+            Self::Peer(peers, peer) => (peers, peer),
+        };
+        let guard = match &peer {
+            Ok(peer) => peers.guard(peer).await,
+            Err(unknown) => Err(Refusal::Stranger { message: unknown.to_string() }),
+        };
+        guard.map_or_else(
+            |refusal| {
+                let audit = Audit::new(Rc::clone(&peers.sink), "stranger", "", "");
+                Visitor::Stranger(Rc::new(Stranger { refusal, audit: Rc::new(audit) }))
+            },
+            Visitor::Agent,
+        )
+    }
+}
+
+/// Who is at the other end of a connection.
+#[derive(Clone)]
+enum Visitor {
+    /// An agent.
+    Agent(Rc<Guard>),
+    /// Nobody that is served: all requests are refused alike.
+    Stranger(Rc<Stranger>),
+}
+
+/// Somebody who is not served.
+#[derive(Debug)]
+pub struct Stranger {
+    /// Why.
+    pub refusal: Refusal,
+    /// Where that is written.
+    pub audit: Rc<Audit>,
+}
+
+impl Visitor {
+    fn policy(&self) -> &str {
+        match self {
+            Self::Agent(guard) => guard.policy(),
+            Self::Stranger(_) => "",
+        }
+    }
+
+    fn audit(&self) -> &Rc<Audit> {
+        match self {
+            Self::Agent(guard) => &guard.audit,
+            Self::Stranger(stranger) => &stranger.audit,
+        }
+    }
+}
+
 /// Serves the listener until `shutdown`: then accepts no more, lets running requests end for a bounded time, and cuts
 /// what is left. Runs in a `LocalSet`.
 ///
 /// # Errors
 /// When the listener fails for good.
-pub async fn serve(listener: UnixListener, guard: Rc<Guard>, shutdown: impl Future<Output = ()>) -> io::Result<()> {
+pub async fn serve(listener: UnixListener, identity: Identity, shutdown: impl Future<Output = ()>) -> io::Result<()> {
+    let limits = identity.limits();
     let mut shutdown = pin!(shutdown);
     let mut connections = JoinSet::new();
     let closing = Rc::new(Notify::new());
@@ -95,9 +191,10 @@ pub async fn serve(listener: UnixListener, guard: Rc<Guard>, shutdown: impl Futu
             biased;
             () = &mut shutdown => break Ok(()),
             Some(_) = connections.join_next() => (),
-            accepted = listener.accept(), if connections.len() < guard.limits.connections => match accepted {
+            accepted = listener.accept(), if connections.len() < limits.connections => match accepted {
                 Ok((stream, _)) => {
-                    connections.spawn_local(connection(stream, Rc::clone(&guard), Rc::clone(&closing)));
+                    let arrival = identity.arrived(&stream);
+                    connections.spawn_local(connection(stream, arrival, Rc::clone(&closing)));
                 }
                 Err(e) if passing(&e) => {
                     tracing::warn!("cannot accept a connection for now: {e}");
@@ -110,9 +207,9 @@ pub async fn serve(listener: UnixListener, guard: Rc<Guard>, shutdown: impl Futu
     drop(listener);
     closing.notify_waiters();
     // What is left after this is cut.
-    drop(timeout(guard.limits.drain, async { while connections.join_next().await.is_some() {} }).await);
+    drop(timeout(limits.drain, async { while connections.join_next().await.is_some() {} }).await);
     connections.shutdown().await;
-    guard.audit.flush();
+    identity.flush();
     ended
 }
 
@@ -135,20 +232,25 @@ enum End {
     Tunnel(Box<Tunnel>),
 }
 
-async fn connection(stream: UnixStream, guard: Rc<Guard>, closing: Rc<Notify>) {
+async fn connection(stream: UnixStream, arrival: Arrival, closing: Rc<Notify>) {
+    let visitor = match arrival {
+        Arrival::Agent(guard) => Visitor::Agent(guard),
+        // In a box, since it is over before the first request and connections stay.
+        arrival @ Arrival::Peer(..) => Box::pin(arrival.visitor()).await,
+    };
     let wire = Rc::new(Wire::new(stream));
-    let (end, early) = speak_http(&wire, &guard, &closing).await;
+    let (end, early) = speak_http(&wire, &visitor, &closing).await;
     drop(closing);
     let stream = Wire::into_stream(wire);
     // In a box, since most connections idle and never come here.
     if let Some(stream) = stream {
-        Box::pin(leave(end, stream, early, guard)).await;
+        Box::pin(leave(end, stream, early, &visitor)).await;
     }
 }
 
 /// Speaks HTTP until it ends. Gives what was read behind the last request as well.
-async fn speak_http(wire: &Rc<Wire>, guard: &Rc<Guard>, closing: &Notify) -> (End, Bytes) {
-    let handler = Handler { guard: Rc::clone(guard), wire: Rc::clone(wire) };
+async fn speak_http(wire: &Rc<Wire>, visitor: &Visitor, closing: &Notify) -> (End, Bytes) {
+    let handler = Handler { visitor: visitor.clone(), wire: Rc::clone(wire) };
     let mut http = http1::Builder::new()
         .half_close(true)
         .title_case_headers(true)
@@ -181,14 +283,14 @@ async fn speak_http(wire: &Rc<Wire>, guard: &Rc<Guard>, closing: &Notify) -> (En
 }
 
 /// What is left to do with a connection that speaks HTTP no more.
-async fn leave(end: End, mut stream: UnixStream, early: Bytes, guard: Rc<Guard>) {
+async fn leave(end: End, mut stream: UnixStream, early: Bytes, visitor: &Visitor) {
     match end {
         End::Gone => {}
         End::Closed => tunnel::linger(&stream).await,
         End::BadHead { status, message } => {
             let refusal = Refusal::malformed(message);
-            let body = proxy::message_body(&refusal.message(guard.policy()));
-            let mut record = guard.audit.begin(&hyper::Method::from_bytes(b"-").unwrap_or_default());
+            let body = proxy::message_body(&refusal.message(visitor.policy()));
+            let mut record = visitor.audit().begin(&hyper::Method::from_bytes(b"-").unwrap_or_default());
             record.refused(&refusal);
             record.answered(status);
             let head = format!(
@@ -360,7 +462,7 @@ impl Write for Hand {
 
 /// hyper's way to us.
 struct Handler {
-    guard: Rc<Guard>,
+    visitor: Visitor,
     wire: Rc<Wire>,
 }
 
@@ -370,14 +472,18 @@ impl Service<Request<Incoming>> for Handler {
     type Future = Pin<Box<dyn Future<Output = Result<Response<Answered>, io::Error>>>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        let (guard, wire) = (Rc::clone(&self.guard), Rc::clone(&self.wire));
+        let (visitor, wire) = (self.visitor.clone(), Rc::clone(&self.wire));
         wire.phase.set(Phase::Busy(Instant::now()));
         Box::pin(async move {
-            match proxy::handle(&guard, request).await {
+            let outcome = match &visitor {
+                Visitor::Agent(guard) => proxy::handle(guard, request).await,
+                Visitor::Stranger(stranger) => proxy::turn_away(stranger, request),
+            };
+            match outcome {
                 Outcome::Answer(response) => Ok(response.map(|body| Answered { body, wire })),
                 Outcome::Tunnel(tunnel) => {
                     wire.tunnel.set(Some(tunnel));
-                    drop(wire);
+                    drop((wire, visitor));
                     // hyper never hears of it: the connection is taken away from it.
                     std::future::pending().await
                 }

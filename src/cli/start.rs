@@ -4,7 +4,7 @@ use super::{Command, Failure, Settings, Surroundings, needs};
 use crate::audit::{Audit, Sink};
 use crate::engine::Engine;
 use crate::lookup::{Lookup, Memory};
-use crate::server::{self, Guard};
+use crate::server::{self, Guard, Identity};
 use crate::world::Sockets;
 use crate::{listen, log, steps};
 use std::io::{IsTerminal as _, Read as _, Write as _};
@@ -124,7 +124,7 @@ async fn guard(settings: Settings) -> Result<(), Failure> {
         }
     });
 
-    let served = server::serve(listener, guard, stop).await;
+    let served = server::serve(listener, Identity::Fixed(guard), stop).await;
     file.remove();
     served.map_err(|e| cannot("go on listening", e))
 }

@@ -6,7 +6,7 @@ use sockguard::judge::Agent;
 use sockguard::lookup::{Lookup, Memory};
 use sockguard::owner::{OWNER_LABEL, Owner, SEAL_LABEL};
 use sockguard::policy::Policy;
-use sockguard::server::{self, Guard, Limits};
+use sockguard::server::{self, Guard, Identity, Limits};
 use sockguard::world::Sockets;
 use std::cell::{Cell, RefCell};
 use std::path::PathBuf;
@@ -256,7 +256,8 @@ pub async fn guard_alone(drain: Duration) -> Setup {
     let guard = Rc::new(Guard { world: Rc::new(world), audit: Rc::new(audit), limits });
     let listener = UnixListener::bind(&socket).unwrap();
     let (stop, stopped) = tokio::sync::oneshot::channel();
-    let server = tokio::task::spawn_local(server::serve(listener, guard, async move { drop(stopped.await) }));
+    let server =
+        tokio::task::spawn_local(server::serve(listener, Identity::Fixed(guard), async move { drop(stopped.await) }));
     Setup { fake: None, socket, upstream, stop: Some(stop), server, _directory: directory }
 }
 

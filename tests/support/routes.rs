@@ -108,7 +108,10 @@ fn decision(method: &str, path: &str, agent: &Agent, facts: &Facts) -> (&'static
         },
         Err(refusal) => {
             let word = match refusal {
-                Refusal::NotAllowed { .. } | Refusal::Unknown { .. } | Refusal::Forbidden { .. } => "refused",
+                Refusal::Stranger { .. }
+                | Refusal::NotAllowed { .. }
+                | Refusal::Unknown { .. }
+                | Refusal::Forbidden { .. } => "refused",
                 Refusal::Unavailable { .. } | Refusal::Absent { .. } | Refusal::Reported { .. } => "made",
                 Refusal::Malformed { .. }
                 | Refusal::Rejected { .. }
