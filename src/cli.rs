@@ -5,6 +5,7 @@ pub mod needs;
 pub mod start;
 
 use crate::audit::Format;
+use crate::config::{USUAL_UPSTREAM, engine_below, guarded_below, same_file};
 use crate::judge::Agent;
 use crate::listen::Permissions;
 use crate::owner::Owner;
@@ -17,9 +18,6 @@ use std::rc::Rc;
 
 /// The version, with the commit that it was built from.
 pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("SOCKGUARD_COMMIT"), ")");
-
-/// Where the engine's socket usually is.
-pub const USUAL_UPSTREAM: &str = "/var/run/docker.sock";
 
 /// What a command line asks for.
 #[derive(Debug)]
@@ -235,11 +233,7 @@ pub fn settings(given: &Given, around: &Surroundings) -> Result<Settings, Failur
             Err(problem) => problems.push(format!("-allow-bind: {problem}")),
         }
     }
-    for root in &policy.bind.roots {
-        if let Some(problem) = engine_below(&root.path, &upstream) {
-            problems.push(problem);
-        }
-    }
+    problems.extend(policy.bind.roots.iter().filter_map(|root| engine_below(root, &upstream)));
     if on("unverified-binds") {
         policy.bind.unverified_binds = true;
     }
@@ -270,15 +264,7 @@ pub fn settings(given: &Given, around: &Surroundings) -> Result<Settings, Failur
             PathBuf::from(path)
         }
     };
-    for root in policy.bind.roots.iter().filter(|root| root.access == policy::Access::Rw) {
-        if socket_on_host.starts_with(&root.path) || canonical(&socket_on_host).starts_with(canonical(&root.path)) {
-            problems.push(format!(
-                "bind root {}: the guarded socket {} lies below it, and an agent could put a link to the host in its place",
-                root.path.display(),
-                socket_on_host.display()
-            ));
-        }
-    }
+    problems.extend(policy.bind.roots.iter().filter_map(|root| guarded_below(root, &socket_on_host)));
     let log_format = match text("log-format").unwrap_or("auto") {
         "text" => Format::Text,
         "json" => Format::Json,
@@ -382,23 +368,6 @@ fn upstream(
     }
 }
 
-/// Do both paths lead to one file, or to one place where a file may be?
-fn same_file(a: &Path, b: &Path) -> bool {
-    canonical(a) == canonical(b)
-}
-
-/// The path without symbolic links, as far as it exists.
-fn canonical(path: &Path) -> PathBuf {
-    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    if let Ok(real) = absolute.canonicalize() {
-        return real;
-    }
-    match (absolute.parent(), absolute.file_name()) {
-        (Some(parent), Some(name)) => canonical(parent).join(name),
-        _ => absolute,
-    }
-}
-
 /// Reads one path of `-allow-bind`.
 fn bind_root(text: &str) -> Result<BindRoot, String> {
     let (path, access) = match text.rsplit_once(':') {
@@ -410,19 +379,6 @@ fn bind_root(text: &str) -> Result<BindRoot, String> {
         _ => (text, Access::Rw),
     };
     policy::root_problem(path).map_or(Ok(BindRoot { path: PathBuf::from(path), access }), Err)
-}
-
-/// A root above the engine's socket gives the engine away, read-only too: connecting needs no write access.
-fn engine_below(root: &Path, upstream: &Path) -> Option<String> {
-    let real_root = canonical(root);
-    let below = upstream.starts_with(root) || canonical(upstream).starts_with(real_root);
-    below.then(|| {
-        format!(
-            "bind root {}: the engine's socket {} lies below it, and a container that mounts it has the whole host",
-            root.display(),
-            upstream.display()
-        )
-    })
 }
 
 /// What is wrong with settings that flags refine, alone and together.

@@ -2,6 +2,7 @@
 //! is left over is unknown. All problems of a file are reported together, each with its line and a hint.
 
 use crate::nearest::nearest;
+use crate::policy::Glob;
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::fmt;
@@ -21,6 +22,8 @@ pub struct Document {
     pub file: String,
     /// What stands in it.
     pub text: String,
+    /// Where relative paths in it start from.
+    pub directory: PathBuf,
 }
 
 /// What there are files of.
@@ -42,7 +45,12 @@ impl Kind {
     pub fn find(self, name_or_file: &str, base: &Path) -> Result<Document, Vec<String>> {
         if let Some((name, text)) = self.embedded.iter().find(|(name, _)| *name == name_or_file) {
             let file = format!("{}/{name}.toml", self.directory);
-            return Ok(Document { name: (*name).to_owned(), file, text: (*text).to_owned() });
+            return Ok(Document {
+                name: (*name).to_owned(),
+                file,
+                text: (*text).to_owned(),
+                directory: PathBuf::new(),
+            });
         }
         let path = base.join(name_or_file);
         let file = path.display().to_string();
@@ -70,7 +78,8 @@ impl Kind {
             vec![format!("{file}:{line}: not valid UTF-8")]
         })?;
         let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        Ok(Document { name, file, text })
+        let directory = path.parent().unwrap_or(Path::new("")).to_owned();
+        Ok(Document { name, file, text, directory })
     }
 }
 
@@ -182,6 +191,19 @@ impl Reader {
     }
 }
 
+/// A string in a table whose keys are data.
+#[derive(Debug)]
+pub struct Entry {
+    /// Where the key stands.
+    pub key_at: usize,
+    /// The key.
+    pub key: String,
+    /// Where the value stands.
+    pub value_at: usize,
+    /// The value.
+    pub value: String,
+}
+
 /// A table of the file, being read.
 #[derive(Debug)]
 pub struct Section<'r, 't> {
@@ -215,6 +237,11 @@ impl<'t> Section<'_, 't> {
     /// Where the key stands, if it is there.
     pub fn at(&self, key: &str) -> Option<usize> {
         self.table?.get_key_value(key).map(|(key, _)| key.span().start)
+    }
+
+    /// Where its value stands, if it is there.
+    pub fn value_at(&self, key: &str) -> Option<usize> {
+        self.table?.get(key).map(|value| value.span().start)
     }
 
     /// The key with the section's name, for messages.
@@ -278,7 +305,7 @@ impl<'t> Section<'_, 't> {
     pub fn checked(&mut self, key: &'static str, check: impl Fn(&str) -> Option<String>) -> Option<String> {
         let text = self.text(key)?;
         let Some(problem) = check(&text) else { return Some(text) };
-        let at = self.table.and_then(|table| table.get(key)).map_or(0, |value| value.span().start);
+        let at = self.value_at(key).unwrap_or_default();
         self.reader.problem(at, format!("{}: {problem}", self.path(key)), "");
         None
     }
@@ -287,7 +314,7 @@ impl<'t> Section<'_, 't> {
     pub fn number(&mut self, key: &'static str, lowest: u64, highest: u64) -> Option<u64> {
         let value = self.get(key)?;
         let expected = match highest {
-            highest if highest <= u16::MAX.into() => format!("a number from {lowest} to {highest}"),
+            highest if highest <= u32::MAX.into() => format!("a number from {lowest} to {highest}"),
             _ => format!("a number from {lowest}"),
         };
         let DeValue::Integer(number) = value.get_ref() else {
@@ -364,6 +391,33 @@ impl<'t> Section<'_, 't> {
         }
     }
 
+    /// A table whose keys are data: strings by key, each with where it begins.
+    pub fn entries(&mut self, key: &'static str, example: &str) -> Vec<Entry> {
+        let Some(value) = self.get(key) else { return Vec::new() };
+        let expected = "a table of strings";
+        let DeValue::Table(table) = value.get_ref() else {
+            self.wrong_type(key, value, expected, format!("such as {example}"));
+            return Vec::new();
+        };
+        let mut entries = Vec::new();
+        for (name, value) in table.iter() {
+            match value.get_ref() {
+                DeValue::String(text) => entries.push(Entry {
+                    key_at: name.span().start,
+                    key: name.get_ref().to_string(),
+                    value_at: value.span().start,
+                    value: text.to_string(),
+                }),
+                DeValue::Table(_) => {
+                    let hint = format!("a key with dots stands in quotes: {example}");
+                    self.wrong_type(key, value, expected, hint);
+                }
+                _ => self.wrong_type(key, value, expected, ""),
+            }
+        }
+        entries
+    }
+
     /// A list of tables, each with where it begins.
     pub fn tables<T>(
         &mut self,
@@ -387,6 +441,20 @@ impl<'t> Section<'_, 't> {
         }
         items
     }
+}
+
+/// Reads a pattern.
+///
+/// # Errors
+/// What is wrong, and a hint.
+pub fn glob(text: &str) -> Result<Glob, (String, String)> {
+    if text.is_empty() {
+        return Err(("an empty pattern matches nothing".to_owned(), String::new()));
+    }
+    if text.contains(char::is_whitespace) {
+        return Err((format!("`{}` has white space", text.escape_debug()), String::new()));
+    }
+    Glob::try_from(text.to_owned()).map_err(|e| (e, String::new()))
 }
 
 /// Is the path absolute and written in the one way that needs no interpretation?

@@ -247,7 +247,7 @@ fn wrong_settings_are_refused_with_their_reason() {
 #[test]
 fn the_engine_is_found_through_docker_host_but_never_in_the_guarded_socket() {
     // Where the usual socket exists, it is taken first.
-    if std::path::Path::new(cli::USUAL_UPSTREAM).exists() {
+    if std::path::Path::new(sockguard::config::USUAL_UPSTREAM).exists() {
         return;
     }
     let upstream = |docker_host: &str, filename: &str| {
@@ -257,9 +257,9 @@ fn the_engine_is_found_through_docker_host_but_never_in_the_guarded_socket() {
         cli::settings(&given, &around).expect("it is fine").upstream
     };
     assert_eq!(upstream("unix:///tmp/other.sock", "x").to_str(), Some("/tmp/other.sock"));
-    assert_eq!(upstream("unix:///tmp/x.sock", "/tmp/x.sock").to_str(), Some(cli::USUAL_UPSTREAM));
-    assert_eq!(upstream("unix:///tmp/../tmp/x.sock", "/tmp/x.sock").to_str(), Some(cli::USUAL_UPSTREAM));
-    assert_eq!(upstream("tcp://1.2.3.4:2375", "x").to_str(), Some(cli::USUAL_UPSTREAM));
+    assert_eq!(upstream("unix:///tmp/x.sock", "/tmp/x.sock").to_str(), Some(sockguard::config::USUAL_UPSTREAM));
+    assert_eq!(upstream("unix:///tmp/../tmp/x.sock", "/tmp/x.sock").to_str(), Some(sockguard::config::USUAL_UPSTREAM));
+    assert_eq!(upstream("tcp://1.2.3.4:2375", "x").to_str(), Some(sockguard::config::USUAL_UPSTREAM));
 }
 
 #[test]

@@ -1,36 +1,14 @@
 //! Policies that must not load, each with the exact text that says why beside it; and the ready ones, which must.
-//! `BLESS=1` writes the texts anew: read the diff.
 #![allow(clippy::expect_used, reason = "tests")]
 
 use sockguard::policy::{EMBEDDED, Policy};
-use std::path::Path;
+
+#[path = "support/golden.rs"]
+mod golden;
 
 #[test]
 fn bad_policies_are_refused_with_their_text() {
-    let bless = std::env::var_os("BLESS").is_some();
-    let mut names: Vec<String> = std::fs::read_dir("tests/bad_policies")
-        .expect("the directory is there")
-        .map(|entry| entry.expect("it can be read").path().to_string_lossy().into_owned())
-        .filter(|path| path.ends_with(".toml"))
-        .collect();
-    names.sort();
-    assert!(names.len() >= 20, "{} are too few", names.len());
-    let mut wrong = Vec::new();
-    for name in &names {
-        let found = match Policy::load(name) {
-            Ok(_) => "it loads\n".to_owned(),
-            Err(lines) => lines.join("\n") + "\n",
-        };
-        let path = Path::new(name).with_extension("err");
-        if bless {
-            std::fs::write(&path, &found).expect("it can be written");
-        }
-        let expected = std::fs::read_to_string(&path).unwrap_or_default();
-        if found != expected || found == "it loads\n" {
-            wrong.push(format!("{name}\nexpected:\n{expected}found:\n{found}"));
-        }
-    }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    golden::refused("tests/bad_policies", Policy::load);
 }
 
 #[test]

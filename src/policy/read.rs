@@ -1,11 +1,11 @@
 //! Reads policy files.
 
 use super::{
-    Access, Bind, BindRoot, Container, ContainerOperation as C, DockerSocket, Glob, Image, ImageOperation as I,
-    Network, NetworkOperation as N, Policy, Publish, System, SystemOperation as S, Volume, VolumeOperation as V,
+    Access, Bind, BindRoot, Container, ContainerOperation as C, DockerSocket, Image, ImageOperation as I, Network,
+    NetworkOperation as N, Policy, Publish, System, SystemOperation as S, Volume, VolumeOperation as V,
 };
 use crate::nearest::nearest;
-use crate::toml_file::{self, Kind, Reader, Section, path_problem};
+use crate::toml_file::{self, Kind, Reader, Section, glob, path_problem};
 use ipnet::IpNet;
 use std::path::{Component, Path, PathBuf};
 use toml::de::DeTable;
@@ -380,16 +380,6 @@ impl Section<'_, '_> {
             })
         })
     }
-}
-
-fn glob(text: &str) -> Result<Glob, (String, String)> {
-    if text.is_empty() {
-        return Err(("an empty pattern matches nothing".to_owned(), String::new()));
-    }
-    if text.contains(char::is_whitespace) {
-        return Err((format!("`{}` has white space", text.escape_debug()), String::new()));
-    }
-    Glob::try_from(text.to_owned()).map_err(|e| (e, String::new()))
 }
 
 fn word(text: &str) -> Result<String, (String, String)> {
