@@ -9,6 +9,7 @@ use crate::audit::{Audit, Sink};
 use crate::cgroups::Cgroups;
 use crate::engine::Engine;
 use crate::json::{Object, Value};
+use crate::judge::own_mounts::own_mounts;
 use crate::judge::{Agent, Caller};
 use crate::lookup::{self, Lookup, Memory};
 use crate::owner::{AGENT_LABEL, LABEL_PREFIX, OWNER_LABEL, Owner, SEAL_LABEL, SealKey};
@@ -170,7 +171,7 @@ pub fn label_key(key: &str) -> Result<String, String> {
 }
 
 /// What is known of a container that connects.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 struct Facts {
     id: String,
     name: String,
@@ -178,6 +179,8 @@ struct Facts {
     cgroup_parent: String,
     /// Without those that its image has too.
     labels: BTreeMap<String, String>,
+    /// The engine's description.
+    inspect: Value,
 }
 
 impl Rule {
@@ -303,12 +306,14 @@ impl Peers {
         let same = |key: &str, value: &Value| inherited.is_some_and(|labels| labels.get(key) == Some(value));
         let labels = found.at(&["Config", "Labels"]).and_then(Value::as_object).into_iter().flat_map(Object::iter);
         let labels = labels.filter(|(key, value)| image.is_some() && !same(key, value));
+        let labels = labels.filter_map(|(key, value)| Some((key.to_owned(), value.as_str()?.to_owned()))).collect();
         let container = Facts {
             id: id.to_owned(),
             name: text(&["Name"]).trim_start_matches('/').to_owned(),
             image: text(&["Config", "Image"]).to_owned(),
             cgroup_parent: text(&["HostConfig", "CgroupParent"]).to_owned(),
-            labels: labels.filter_map(|(key, value)| Some((key.to_owned(), value.as_str()?.to_owned()))).collect(),
+            labels,
+            inspect: found.clone(),
         };
         let agent = match image {
             Some(_) => self.agent(container).await?,
@@ -374,8 +379,8 @@ impl Peers {
     }
 
     fn acting(&self, owner: Owner, policy: Rc<Policy>, agent: Id, container: Facts) -> (Agent, String) {
-        let Facts { id, name, cgroup_parent, .. } = container;
-        let caller = Caller { id: Id::new(id), agent, cgroup_parent, mounts: Vec::new() };
+        let Facts { id, name, cgroup_parent, inspect, .. } = container;
+        let caller = Caller { id: Id::new(id), agent, cgroup_parent, mounts: own_mounts(&inspect, &owner) };
         (Agent { owner, policy, caller: Some(caller) }, format!("container {name}"))
     }
 
@@ -450,6 +455,7 @@ mod tests {
             image: "acme/agent:3".to_owned(),
             cgroup_parent: String::new(),
             labels: labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
+            inspect: Value::Null,
         }
     }
 
