@@ -428,7 +428,11 @@ impl World for Lookup {
 
     async fn volume(&self, name: &str) -> Result<Option<Volume>, Refusal> {
         let found = self.get(&format!("/volumes/{}", encoded(name))).await?;
-        Ok(found.map(|found| Volume { name: text(&found, &["Name"]), labels: labels(found.at(&["Labels"])) }))
+        Ok(found.map(|found| Volume {
+            name: text(&found, &["Name"]),
+            labels: labels(found.at(&["Labels"])),
+            plain: text(&found, &["Driver"]) == "local" && found.at(&["Options"]).is_none_or(Value::is_empty),
+        }))
     }
 
     async fn exec(&self, id: &str) -> Result<Option<Id>, Refusal> {

@@ -125,6 +125,11 @@ pub struct Publish {
 pub struct Bind {
     /// The paths under which binds are allowed.
     pub roots: Vec<BindRoot>,
+    /// May a container mount what the agent's container has mounted itself, by the agent's own paths? Only where agents
+    /// are told apart by their containers; the roots mean nothing there.
+    pub own_mounts: bool,
+    /// Paths that stand for others.
+    pub aliases: Vec<Alias>,
     /// What a bind of the engine's own socket becomes.
     pub docker_socket: DockerSocket,
     /// Allow binds whose path sockguard cannot see and that the engine cannot mount as a volume's sub-path. Symbolic
@@ -139,6 +144,27 @@ pub struct BindRoot {
     pub path: PathBuf,
     /// May it be mounted writable?
     pub access: Access,
+}
+
+/// A path that stands for another, and what is below it for what is below that.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Alias {
+    /// The path that a client names: absolute, without `.`, `..` or a trailing slash.
+    pub path: PathBuf,
+    /// What it stands for.
+    pub to: AliasTarget,
+    /// How it is mounted; `ro` also where the client does not say so.
+    pub access: Access,
+}
+
+/// What an alias stands for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AliasTarget {
+    /// A path that is read as if the client had named it: in the agent's own mounts, also where those are not granted,
+    /// or below the bind roots.
+    Agent(PathBuf),
+    /// A path of the engine's host.
+    Host(PathBuf),
 }
 
 words! {

@@ -82,6 +82,9 @@ pub struct Volume {
     pub name: String,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
+    /// Is it a directory of the engine's, and nothing more? One with options, or of another driver, is mounted from
+    /// elsewhere as long as it is in use.
+    pub plain: bool,
 }
 
 /// What is at a host path, seen without following a symbolic link.

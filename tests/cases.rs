@@ -46,7 +46,8 @@ fn every_case_holds_through_the_binary() {
     const GUARDS: usize = 6;
     let mut failures = Vec::new();
     let cases = picked(&mut failures);
-    let groups = groups(cases.iter());
+    // The binary's guards have a fixed identity.
+    let groups = groups(cases.iter().filter(|case| case.caller.is_none()));
     let parts = groups.iter().flat_map(|(group, members)| members.chunks(CASES).map(|part| (*group, part.to_vec())));
     let parts = Mutex::new(parts.collect::<Vec<(&Group, Vec<&Case>)>>());
     let failures = Mutex::new(failures);

@@ -5,12 +5,13 @@
 //! below is never simply handed on (promise 8): where the engine mounts sub-paths of volumes, a bind below a root
 //! becomes one of a volume that stands for the root; elsewhere it is looked at now and again at each start.
 
+use super::own_mounts::{self, OwnMount, Source};
 use super::volumes::{self, ROOT_PREFIX};
-use super::{Agent, labels};
+use super::{Agent, Caller, labels};
 use crate::json::{self, Object, Value};
 use crate::owner::{ROOT_LABEL, Standing};
 use crate::permit::Step;
-use crate::policy::{Access, BindRoot, DockerSocket};
+use crate::policy::{Access, AliasTarget, BindRoot, DockerSocket};
 use crate::refusal::Refusal;
 use crate::route::{ApiVersion, image_reference};
 use crate::world::{Image, PathFact, World};
@@ -47,7 +48,7 @@ impl Mounts {
     }
 
     /// A sub-path of the volume that stands for a directory of the host.
-    fn subpath(&mut self, root: &Path, below: &Path) -> Placed {
+    fn subpath(&mut self, root: &Path, below: &Path) -> At {
         let volume = root_volume(root);
         let options = [("type", "none"), ("o", "rbind"), ("device", &root.to_string_lossy())];
         self.first(Step::CreateVolume {
@@ -56,22 +57,27 @@ impl Mounts {
             labels: vec![(ROOT_LABEL.to_owned(), root.to_string_lossy().into_owned())],
         });
         self.version = Some(SUBPATHS);
-        Placed::Subpath { volume, below: below.to_string_lossy().into_owned() }
+        At::Subpath { volume, below: below.to_string_lossy().into_owned() }
     }
 }
 
-/// A host path that a container asks for.
+/// A path that a container asks for: of the host or, where agents are containers, of the agent's own file system.
 struct Bind<'a> {
     field: &'static str,
     source: &'a str,
-    target: &'a str,
     read_only: bool,
     /// The engine makes what is missing (as it does for `HostConfig.Binds`).
     create: bool,
 }
 
 /// What becomes of a bind.
-enum Placed {
+struct Placed {
+    at: At,
+    /// Also where it was asked for writable.
+    read_only: bool,
+}
+
+enum At {
     /// It stays a bind, of this path.
     Path(String),
     /// It becomes a sub-path of the volume that stands for its root.
@@ -118,13 +124,17 @@ pub async fn judge(body: &mut Object, image: &Image, agent: &Agent, world: &impl
             Form::Path { source, target, options } => {
                 targets.push(clean_target(target));
                 let read_only = options.split(',').any(|word| word == "ro");
-                let asked = Bind { field: "HostConfig.Binds", source, target, read_only, create: true };
-                match place(&asked, agent, world, &mut out).await? {
-                    Placed::Path(path) if options.is_empty() => {
-                        kept_binds.push(Value::from(format!("{path}:{target}")))
+                let asked = Bind { field: "HostConfig.Binds", source, read_only, create: true };
+                let placed = place(&asked, agent, world, &mut out).await?;
+                match placed.at {
+                    At::Path(path) => {
+                        let options = bind_options(options, placed.read_only);
+                        let colon = if options.is_empty() { "" } else { ":" };
+                        kept_binds.push(Value::from(format!("{path}:{target}{colon}{options}")));
                     }
-                    Placed::Path(path) => kept_binds.push(Value::from(format!("{path}:{target}:{options}"))),
-                    Placed::Subpath { volume, below } => kept_mounts.push(subpath(&asked, &volume, &below)),
+                    At::Subpath { volume, below } => {
+                        kept_mounts.push(subpath(target, placed.read_only, &volume, &below));
+                    }
                 }
             }
         }
@@ -143,19 +153,20 @@ pub async fn judge(body: &mut Object, image: &Image, agent: &Agent, world: &impl
                 )?;
                 let flag = |key| options.and_then(|o| o.get(key)).and_then(Value::as_bool) == Some(true);
                 let read_only = mount.get("ReadOnly").and_then(Value::as_bool) == Some(true);
-                let asked = Bind {
-                    field: "HostConfig.Mounts",
-                    source: &source,
-                    target: &target,
-                    read_only,
-                    create: flag("CreateMountpoint"),
-                };
-                match place(&asked, agent, world, &mut out).await? {
-                    Placed::Path(path) => {
+                let asked =
+                    Bind { field: "HostConfig.Mounts", source: &source, read_only, create: flag("CreateMountpoint") };
+                let placed = place(&asked, agent, world, &mut out).await?;
+                match placed.at {
+                    At::Path(path) => {
                         mount.set("Source", path);
+                        if placed.read_only {
+                            mount.set("ReadOnly", true);
+                        }
                         kept_mounts.push(Value::Object(mount));
                     }
-                    Placed::Subpath { volume, below } => kept_mounts.push(subpath(&asked, &volume, &below)),
+                    At::Subpath { volume, below } => {
+                        kept_mounts.push(subpath(&target, placed.read_only, &volume, &below));
+                    }
                 }
             }
             "volume" => {
@@ -381,19 +392,28 @@ fn anonymous(target: &str, agent: &Agent) -> Value {
     ])
 }
 
-fn subpath(bind: &Bind<'_>, volume: &str, below: &str) -> Value {
+fn subpath(target: &str, read_only: bool, volume: &str, below: &str) -> Value {
     Value::from([
         ("Type", Value::from("volume")),
         ("Source", Value::from(volume)),
-        ("Target", Value::from(bind.target)),
-        ("ReadOnly", Value::Bool(bind.read_only)),
+        ("Target", Value::from(target)),
+        ("ReadOnly", Value::Bool(read_only)),
         ("VolumeOptions", Value::from([("NoCopy", Value::Bool(true)), ("Subpath", Value::from(below))])),
     ])
 }
 
-/// The host path of a bind without `.`, doubled and trailing slashes. The engine cleans `..` by the text and the
-/// kernel by the directory, so it is refused.
-fn host_path(bind: &Bind<'_>) -> Result<PathBuf, Refusal> {
+/// The options of a bind, with `ro` where it is to be read-only.
+fn bind_options(options: &str, read_only: bool) -> String {
+    if !read_only || options.split(',').any(|word| word == "ro") {
+        return options.to_owned();
+    }
+    let others = options.split(',').filter(|word| !matches!(*word, "" | "rw"));
+    others.chain(["ro"]).collect::<Vec<_>>().join(",")
+}
+
+/// The path of a bind without `.`, doubled and trailing slashes. The engine cleans `..` by the text and the kernel by
+/// the directory, so it is refused.
+fn plain_path(bind: &Bind<'_>) -> Result<PathBuf, Refusal> {
     if !bind.source.starts_with('/') {
         return Err(Refusal::rejected(format!(
             "invalid mount config for type \"bind\": invalid mount path: '{}' mount path must be absolute",
@@ -401,92 +421,247 @@ fn host_path(bind: &Bind<'_>) -> Result<PathBuf, Refusal> {
         )));
     }
     if bind.source.split('/').any(|part| part == "..") || bind.source.chars().any(char::is_control) {
-        return Err(Refusal::not_allowed(bind.field, &Value::from(bind.source), "bind.roots")
-            .hint("a path without `..` is expected"));
+        return Err(Refusal::never(bind.field, &Value::from(bind.source), "a path without `..` is expected"));
     }
     let parts: Vec<&str> = bind.source.split('/').filter(|part| !matches!(*part, "" | ".")).collect();
     Ok(PathBuf::from(format!("/{}", parts.join("/"))))
 }
 
-async fn place(bind: &Bind<'_>, agent: &Agent, world: &impl World, out: &mut Mounts) -> Result<Placed, Refusal> {
-    let path = host_path(bind)?;
-    let sockets = world.sockets();
-    let refused = |key| Refusal::not_allowed(bind.field, &Value::from(bind.source), key);
-    if sockets.engine.contains(&path) {
-        return match agent.policy.bind.docker_socket {
-            DockerSocket::Guarded => guarded_socket(bind, &sockets.guarded, world, out).await,
-            DockerSocket::Refused => Err(refused("bind.docker-socket")),
+/// What the path of a bind stands for on the engine's host.
+struct Found {
+    /// The path that is in the operator's hands.
+    root: PathBuf,
+    /// What is below it, where an agent may put a symbolic link in its place at any time.
+    below: PathBuf,
+    /// May anything be written there?
+    access: Access,
+    /// Mounted read-only, whatever was asked for.
+    read_only: bool,
+    /// What grants it, for messages.
+    key: &'static str,
+}
+
+/// Finds what a path stands for: by an alias, by the mounts of the container that asks or, where agents are no
+/// containers, by itself.
+async fn find(bind: &Bind<'_>, path: &Path, agent: &Agent, world: &impl World) -> Result<Found, Refusal> {
+    let aliases = agent.policy.bind.aliases.iter().filter(|alias| path.starts_with(&alias.path));
+    let Some(alias) = aliases.max_by_key(|alias| alias.path.as_os_str().len()) else {
+        return match &agent.caller {
+            Some(_) if !agent.policy.bind.own_mounts => {
+                Err(Refusal::not_allowed(bind.field, &Value::from(bind.source), "bind.own-mounts"))
+            }
+            Some(caller) => through_own_mounts(bind, path, bind.read_only, caller, world).await,
+            None => below_roots(bind, path, bind.read_only, agent, world),
         };
+    };
+    let rest = path.strip_prefix(&alias.path).unwrap_or(Path::new(""));
+    // The client knows nothing of aliases: that it did not ask for a read-only mount means nothing.
+    let read_only = bind.read_only || alias.access == Access::Ro;
+    match (&alias.to, &agent.caller) {
+        (AliasTarget::Host(host), _) => Ok(Found {
+            root: host.clone(),
+            below: rest.to_owned(),
+            access: alias.access,
+            read_only,
+            key: "bind.aliases",
+        }),
+        (AliasTarget::Agent(to), Some(caller)) => {
+            through_own_mounts(bind, &own_mounts::joined(to, rest), read_only, caller, world).await
+        }
+        (AliasTarget::Agent(to), None) => below_roots(bind, &own_mounts::joined(to, rest), read_only, agent, world),
     }
-    if sockets.engine.iter().any(|socket| socket.starts_with(&path)) {
-        return Err(refused("bind.roots").hint("it holds the engine's own socket"));
+}
+
+/// A path of the host, which the policy grants.
+fn below_roots(
+    bind: &Bind<'_>,
+    path: &Path,
+    read_only: bool,
+    agent: &Agent,
+    world: &impl World,
+) -> Result<Found, Refusal> {
+    let refused = || Refusal::not_allowed(bind.field, &Value::from(bind.source), "bind.roots");
+    if world.sockets().engine.iter().any(|socket| socket.starts_with(path)) {
+        return Err(refused().hint(HOLDS_SOCKET));
     }
     let length = |root: &&BindRoot| root.path.as_os_str().len();
     let roots = || agent.policy.bind.roots.iter().filter(|root| path.starts_with(&root.path));
     // The longest root says what may be done; but what leads to it from the shortest may be in the agent's hands.
     let (Some(nearest), Some(BindRoot { path: root, .. })) = (roots().max_by_key(length), roots().min_by_key(length))
     else {
-        return Err(refused("bind.roots"));
+        return Err(refused());
     };
-    if nearest.access == Access::Ro && !bind.read_only {
-        return Err(refused("bind.roots").hint(format!("`{}` may only be mounted read-only", nearest.path.display())));
+    if nearest.access == Access::Ro && !read_only {
+        return Err(refused().hint(format!("`{}` may only be mounted read-only", nearest.path.display())));
     }
     let below = path.strip_prefix(root).unwrap_or(Path::new("")).to_owned();
-    let whole = path.to_string_lossy().into_owned();
+    Ok(Found { root: root.clone(), below, access: nearest.access, read_only, key: "bind.roots" })
+}
+
+/// A path of the file system of the container that asks: what its mount shows there.
+async fn through_own_mounts(
+    bind: &Bind<'_>,
+    path: &Path,
+    read_only: bool,
+    caller: &Caller,
+    world: &impl World,
+) -> Result<Found, Refusal> {
+    let refused = |why: String| Refusal::never(bind.field, &Value::from(bind.source), why);
+    let put = || format!("put the files below one of its mounts: {}", shown(&caller.mounts));
+    let Some(mount) = own_mounts::holds(&caller.mounts, path) else {
+        return Err(refused(format!(
+            "`{}` is only in the agent's own file system (from its image), which the engine's host does not have; {}",
+            path.display(),
+            put()
+        )));
+    };
+    let at = mount.destination.display();
+    let Source::Host { root, below, volume } = &mount.source else {
+        return Err(refused(format!("`{at}` cannot be mounted by other containers; {}", put())));
+    };
+    if let Some(volume) = volume
+        && world.volume(volume).await?.is_none_or(|volume| !volume.plain)
+    {
+        // What is mounted on it may be gone at the next start, and cannot be checked.
+        return Err(refused(format!("`{at}` is a volume with options, so only it can be mounted, by its name")));
+    }
+    if sockets_directory(world).as_deref() == Some(root) {
+        // The guarded socket's, which is mounted read-only in any case.
+    } else if mount.access == Access::Ro && !read_only {
+        return Err(refused(format!("`{at}` is read-only for the agent itself, so it may only be mounted read-only")));
+    }
+    let below = below.join(path.strip_prefix(&mount.destination).unwrap_or(Path::new("")));
+    // What leads to this mount may lie in another, where the agent can write.
+    let writable = caller.mounts.iter().filter(|other| other.access == Access::Rw);
+    let above = writable.filter_map(|other| match &other.source {
+        Source::Host { root: above, .. } => Some((above, root.strip_prefix(above).ok()?)),
+        Source::Nothing => None,
+    });
+    let highest = above.min_by_key(|(above, _)| above.as_os_str().len());
+    let (root, below) = match highest {
+        Some((above, between)) => (above.clone(), own_mounts::joined(between, &below)),
+        None => (root.clone(), below),
+    };
+    Ok(Found { root, below: below.components().collect(), access: mount.access, read_only, key: "bind.own-mounts" })
+}
+
+/// The mounts that other containers can share, for messages.
+fn shown(mounts: &[OwnMount]) -> String {
+    /// More would hide the sentence.
+    const MOST: usize = 8;
+    let of_host = mounts.iter().filter(|mount| matches!(mount.source, Source::Host { .. }));
+    let mut names: Vec<String> = of_host
+        .map(|mount| match mount.access {
+            Access::Rw => format!("`{}`", mount.destination.display()),
+            Access::Ro => format!("`{}` (read-only)", mount.destination.display()),
+        })
+        .collect();
+    names.sort();
+    let more = if names.len() > MOST { ", …" } else { "" };
+    names.truncate(MOST);
+    if names.is_empty() { "it has none".to_owned() } else { format!("{}{more}", names.join(", ")) }
+}
+
+/// Why no directory with the engine's socket is mounted.
+const HOLDS_SOCKET: &str = "it holds the engine's own socket";
+
+/// The directory of the guarded socket on the engine's host.
+fn sockets_directory(world: &impl World) -> Option<PathBuf> {
+    world.sockets().guarded.parent().map(Path::to_owned)
+}
+
+async fn place(bind: &Bind<'_>, agent: &Agent, world: &impl World, out: &mut Mounts) -> Result<Placed, Refusal> {
+    let path = plain_path(bind)?;
+    let sockets = world.sockets();
+    if sockets.engine.contains(&path) {
+        return docker_socket(bind, agent, world, out).await;
+    }
+    let Found { root, below, access, read_only, key } = find(bind, &path, agent, world).await?;
+    let whole = own_mounts::joined(&root, &below);
+    let refused = |key| Refusal::not_allowed(bind.field, &Value::from(bind.source), key);
+    // By another name, or through a mount of the agent's.
+    if sockets.engine.contains(&whole) || (agent.caller.is_some() && sockets.guarded == whole) {
+        return docker_socket(bind, agent, world, out).await;
+    }
+    if sockets.engine.iter().any(|socket| socket.starts_with(&whole)) {
+        return Err(refused("").hint(HOLDS_SOCKET));
+    }
+    if agent.caller.is_some() && sockets_directory(world).as_deref() == Some(&whole) {
+        may_have_socket(bind, agent)?;
+        return Ok(Placed { at: At::Path(whole.to_string_lossy().into_owned()), read_only: true });
+    }
+    let placed = |at| Placed { at, read_only };
+    let as_path = At::Path(whole.to_string_lossy().into_owned());
     if below.as_os_str().is_empty() {
         // The root itself is in the operator's hands; nothing that an agent can write leads there. But a container
         // that can write below it could swap what others mount, so it must stand still when they start.
-        if !bind.read_only && world.path(root, &below).await == PathFact::Fine && version(world).await? < SUBPATHS {
-            out.checked.push((root.clone(), below));
+        if !read_only && world.path(&root, &below).await == PathFact::Fine && version(world).await? < SUBPATHS {
+            out.checked.push((root, below));
         }
-        return Ok(Placed::Path(whole));
+        return Ok(placed(as_path));
     }
     let missing = || Refusal::Rejected {
         message: format!("invalid mount config for type \"bind\": bind source path does not exist: {}", bind.source),
     };
+    // Who may not write there makes no directory there, either.
+    let create = bind.create && access == Access::Rw;
     let make = || Step::MakeDirectory { root: root.clone(), below: below.clone() };
-    let fact = world.path(root, &below).await;
+    let fact = world.path(&root, &below).await;
     if version(world).await? >= SUBPATHS {
         match fact {
-            PathFact::Missing if bind.create => out.before.push(make()),
+            PathFact::Missing if create => out.before.push(make()),
             PathFact::Missing => return Err(missing()),
             // The engine follows links that stay below the root, and refuses others at every start.
             PathFact::Fine | PathFact::Link | PathFact::Unseen => {}
         }
-        return Ok(out.subpath(root, &below));
+        return Ok(placed(out.subpath(&root, &below)));
     }
     match fact {
         PathFact::Fine => {}
-        PathFact::Missing if bind.create => out.before.push(make()),
+        PathFact::Missing if create => out.before.push(make()),
         PathFact::Missing => return Err(missing()),
-        PathFact::Link => return Err(refused("bind.roots").hint("a part of it below the root is a symbolic link")),
-        PathFact::Unseen if agent.policy.bind.unverified_binds => return Ok(Placed::Path(whole)),
+        PathFact::Link => return Err(refused(key).hint(LINK)),
+        PathFact::Unseen if agent.policy.bind.unverified_binds => return Ok(placed(as_path)),
         PathFact::Unseen => {
             return Err(refused("bind.unverified-binds")
                 .hint("sockguard cannot see the host's paths, and this engine has no sub-path mounts"));
         }
     }
-    out.checked.push((root.clone(), below));
-    Ok(Placed::Path(whole))
+    out.checked.push((root, below));
+    Ok(placed(as_path))
 }
 
-/// The guarded socket in the place of the engine's. Its directory is the operator's, but may be mounted where an agent
-/// can write; so it is not handed on by its path either, where that can be helped.
-async fn guarded_socket(
+/// Why a path is not mounted that an agent could turn.
+const LINK: &str = "a part of it below the root is a symbolic link";
+
+fn may_have_socket(bind: &Bind<'_>, agent: &Agent) -> Result<(), Refusal> {
+    match agent.policy.bind.docker_socket {
+        DockerSocket::Guarded => Ok(()),
+        DockerSocket::Refused => Err(Refusal::not_allowed(bind.field, &Value::from(bind.source), "bind.docker-socket")),
+    }
+}
+
+/// The guarded socket in the place of the engine's, read-only: that is enough to connect, and nobody changes its mode.
+/// Its directory is the operator's, but may be mounted where an agent can write; so it is not handed on by its path
+/// either, where that can be helped.
+async fn docker_socket(
     bind: &Bind<'_>,
-    socket: &Path,
+    agent: &Agent,
     world: &impl World,
     out: &mut Mounts,
 ) -> Result<Placed, Refusal> {
+    may_have_socket(bind, agent)?;
+    let placed = |at| Placed { at, read_only: true };
+    let socket = world.sockets().guarded;
     let (Some(directory), Some(name)) = (socket.parent(), socket.file_name()) else {
         return Err(Refusal::Engine { message: format!("the guarded socket has no directory: {}", socket.display()) });
     };
     if version(world).await? >= SUBPATHS {
-        return Ok(out.subpath(directory, Path::new(name)));
+        return Ok(placed(out.subpath(directory, Path::new(name))));
     }
     match world.path(directory, Path::new(name)).await {
         PathFact::Fine | PathFact::Unseen | PathFact::Missing => {
-            Ok(Placed::Path(socket.to_string_lossy().into_owned()))
+            Ok(placed(At::Path(socket.to_string_lossy().into_owned())))
         }
         PathFact::Link => {
             let what = Value::from(bind.source);

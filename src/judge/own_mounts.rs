@@ -30,6 +30,8 @@ pub enum Source {
         root: PathBuf,
         /// What lies below it, where an agent may put a symbolic link in its place at any time; often nothing.
         below: PathBuf,
+        /// The volume whose directory the root is, if it is one's.
+        volume: Option<String>,
     },
     /// Nothing that another container could mount: memory, a volume of another driver, the engine's own files.
     Nothing,
@@ -84,7 +86,7 @@ impl Asked<'_> {
         let source = normal(source)?;
         let pair = self.checked.iter().find(|(root, below)| joined(root, below) == source);
         let (root, below) = pair.cloned().unwrap_or((source, PathBuf::new()));
-        Some(Source::Host { root, below })
+        Some(Source::Host { root, below, volume: None })
     }
 
     /// A volume of the `local` driver. Its entry among the mounts does not tell of a sub-path.
@@ -103,11 +105,11 @@ impl Asked<'_> {
         if !Path::new(below).components().all(plain) || (!self.made && !below.is_empty()) {
             return None;
         }
-        let root = match name.strip_prefix(ROOT_PREFIX) {
-            Some(_) if self.made => binds::root_of(name)?,
-            _ => normal(source)?,
+        let (root, volume) = match name.strip_prefix(ROOT_PREFIX) {
+            Some(_) if self.made => (binds::root_of(name)?, None),
+            _ => (normal(source)?, Some(name.to_owned())),
         };
-        Some(Source::Host { root, below: PathBuf::from(below).components().collect() })
+        Some(Source::Host { root, below: Path::new(below).components().collect(), volume })
     }
 
     /// Is the volume mounted whole that is not among `HostConfig.Mounts`? One that is taken over from another container
@@ -167,7 +169,7 @@ mod tests {
         match holds(mounts, Path::new(path)) {
             None => "no mount".to_owned(),
             Some(OwnMount { source: Source::Nothing, .. }) => "nothing".to_owned(),
-            Some(OwnMount { source: Source::Host { root, below }, access, .. }) => {
+            Some(OwnMount { source: Source::Host { root, below, volume: _ }, access, .. }) => {
                 format!("{}|{} {access:?}", root.display(), below.display())
             }
         }

@@ -155,6 +155,6 @@ impl World for Fake {
     }
 
     fn sockets(&self) -> Sockets {
-        Sockets { guarded: "/run/guarded.sock".into(), engine: vec!["/var/run/docker.sock".into()] }
+        Sockets { guarded: "/run/sockguard/guarded.sock".into(), engine: vec!["/var/run/docker.sock".into()] }
     }
 }

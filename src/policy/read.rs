@@ -1,8 +1,9 @@
 //! Reads policy files.
 
 use super::{
-    Access, Bind, BindRoot, Container, ContainerOperation as C, DockerSocket, Image, ImageOperation as I, Network,
-    NetworkOperation as N, Policy, Publish, System, SystemOperation as S, Volume, VolumeOperation as V,
+    Access, Alias, AliasTarget, Bind, BindRoot, Container, ContainerOperation as C, DockerSocket, Image,
+    ImageOperation as I, Network, NetworkOperation as N, Policy, Publish, System, SystemOperation as S, Volume,
+    VolumeOperation as V,
 };
 use crate::nearest::nearest;
 use crate::toml_file::{self, Kind, Reader, Section, glob, path_problem};
@@ -231,8 +232,17 @@ impl Reader {
                 self.problem(*at, format!("bind root `{path}` has no effect"), hint);
             }
         }
+        let example = r#"{ path = "/usr/bin/agent", to = "/agent/bin/agent", access = "ro" }"#;
+        let aliases = s.tables("aliases", example, |at, table| self.alias(at, table));
+        for (i, (at, alias)) in aliases.iter().enumerate() {
+            if aliases.iter().take(i).any(|(_, other)| other.path == alias.path) {
+                self.problem(*at, format!("bind alias `{}` is listed twice", alias.path.display()), "");
+            }
+        }
         let bind = Bind {
             roots: roots.into_iter().map(|(_, root)| root).collect(),
+            own_mounts: s.flag("own-mounts"),
+            aliases: aliases.into_iter().map(|(_, alias)| alias).collect(),
             docker_socket: s.word("docker-socket", DockerSocket::WORDS).unwrap_or_default(),
             unverified_binds: s.flag("unverified-binds"),
         };
@@ -251,6 +261,30 @@ impl Reader {
         }
         s.finish();
         Some(BindRoot { path: PathBuf::from(path?), access: access? })
+    }
+
+    fn alias(&self, at: usize, table: &DeTable<'_>) -> Option<Alias> {
+        let mut s = self.section("bind.aliases", Some(table));
+        let path = s.checked("path", root_problem).map(PathBuf::from);
+        let to = s.checked("to", root_problem).map(|to| AliasTarget::Agent(to.into()));
+        let host = s.checked("host", root_problem).map(|host| AliasTarget::Host(host.into()));
+        let access = s.word("access", Access::WORDS);
+        for (key, value) in [("path", r#"path = "/usr/bin/agent""#), ("access", r#"access = "ro" or "rw""#)] {
+            if s.at(key).is_none() {
+                self.problem(at, format!("this bind alias has no `{key}`"), format!("add {value}"));
+            }
+        }
+        let hint = "`to` is a path of the agent's own mounts, `host` one of the engine's host";
+        match (s.at("to"), s.at("host")) {
+            (None, None) => self.problem(at, "this bind alias has neither `to` nor `host`", hint),
+            (Some(_), Some(at)) => self.problem(at, "this bind alias has both `to` and `host`", hint),
+            (Some(_), None) | (None, Some(_)) => {}
+        }
+        if matches!(path.as_deref().and_then(Path::to_str), Some("/var/run/docker.sock" | "/run/docker.sock")) {
+            s.without_effect("path", "an alias for the engine's socket", "see bind.docker-socket");
+        }
+        s.finish();
+        Some(Alias { path: path?, to: to.or(host)?, access: access? })
     }
 
     fn image(&self, table: Option<&DeTable<'_>>) -> Image {
@@ -340,6 +374,12 @@ impl Reader {
             let table = document.get(section)?.get_ref().as_table()?;
             table.get_key_value(key).map(|(key, _)| key.span().start)
         };
+        for (name, says) in [("own-mounts", policy.bind.own_mounts), ("aliases", !policy.bind.aliases.is_empty())] {
+            if let (Some(at), true, false) = (key("bind", name), says, policy.container.grants(C::Create)) {
+                let hint = "container.allow does not list `create`";
+                self.problem(at, format!("bind.{name} has no effect"), hint);
+            }
+        }
         let talks = policy.system.grants(S::Auth) || policy.system.grants(S::Distribution);
         let asks = talks || policy.image.grants(I::Search);
         if let (Some(at), false, false) = (key("image", "registries"), asks, policy.image.registries.is_empty()) {

@@ -19,6 +19,8 @@ pub struct Case {
     pub facts: Facts,
     /// What the host has, by path.
     pub host: BTreeMap<String, PathIs>,
+    /// The inspect of the container that asks, where agents are told apart by their containers.
+    pub caller: Option<Value>,
     /// What the client asked before: what comes of it is looked at elsewhere.
     pub earlier: Vec<Request>,
     /// What the client asks.
@@ -222,6 +224,7 @@ pub fn parse(text: &str, file: &Path, sentence: String) -> Result<Case, String> 
     for (path, fact) in fields.members("host")? {
         host.insert(path, PathIs::read(&fact)?);
     }
+    let caller = fields.take("caller");
     let request = self::request(fields.take("request").ok_or("a case has a request")?, &facts)?;
     let earlier = match fields.take("earlier") {
         None => Vec::new(),
@@ -236,7 +239,7 @@ pub fn parse(text: &str, file: &Path, sentence: String) -> Result<Case, String> 
     }
     fields.end()?;
     let group = Group { policy, flags, owner, api_version: facts.api_version };
-    Ok(Case { sentence, binary_only, group, facts, host, earlier, request, file: file.to_owned(), document })
+    Ok(Case { sentence, binary_only, group, facts, host, caller, earlier, request, file: file.to_owned(), document })
 }
 
 fn request(value: Value, facts: &Facts) -> Result<Request, String> {

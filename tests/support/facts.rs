@@ -139,11 +139,13 @@ pub fn digits(words: &[&str]) -> String {
     (0..4).map(part).collect()
 }
 
+fn texts(fields: &mut Fields, key: &str) -> Result<Labels, String> {
+    let text = |value: Value| value.as_str().map(str::to_owned).ok_or(format!("{key} are texts"));
+    fields.members(key)?.into_iter().map(|(name, value)| Ok((name, text(value)?))).collect()
+}
+
 fn labels(fields: &mut Fields) -> Result<Labels, String> {
-    let mut out = Labels::new();
-    for (key, value) in fields.members("labels")? {
-        out.insert(key, value.as_str().ok_or("labels are texts")?.to_owned());
-    }
+    let mut out = texts(fields, "labels")?;
     if let Some(owner) = fields.text("owner")? {
         out.insert(OWNER_LABEL.to_owned(), owner);
     }
@@ -237,7 +239,8 @@ impl Facts {
         }
         for (name, value) in fields.members("volumes")? {
             let mut fields = Fields::of(&name, value)?;
-            out.volumes.push(Volume { labels: labels(&mut fields)?, name, options: Labels::new() });
+            let options = texts(&mut fields, "options")?;
+            out.volumes.push(Volume { labels: labels(&mut fields)?, name, options });
             fields.end()?;
         }
         for (reference, value) in fields.members("execs")? {

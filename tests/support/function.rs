@@ -6,7 +6,8 @@ use hyper::Method;
 use sockguard::cli::{Surroundings, flags};
 use sockguard::json::{self, Object, Value};
 use sockguard::judge::build::{ContextRules, judge_dockerfile};
-use sockguard::judge::{self, Agent, Ask, BodyKind};
+use sockguard::judge::own_mounts::own_mounts;
+use sockguard::judge::{self, Agent, Ask, BodyKind, Caller};
 use sockguard::owner::{OWNER_LABEL, Owner};
 use sockguard::permit::{Action, Answer, Payload, Permit, RegistryAuth, Step};
 use sockguard::query::{self, Param, Query};
@@ -18,13 +19,21 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 /// Where the guarded socket is, as the engine's host sees it.
-pub const GUARDED: &str = "/run/guarded.sock";
+pub const GUARDED: &str = "/run/sockguard/guarded.sock";
 
 /// Runs a case.
 pub fn run(case: &Case, agent: &Agent) -> Result<Outcome, String> {
+    let caller = case.caller.as_ref().map(|inspect| Caller {
+        id: Id::new("a".repeat(64)),
+        agent: Id::new("a".repeat(64)),
+        cgroup_parent: String::new(),
+        mounts: own_mounts(inspect, &agent.owner),
+    });
+    let agent = &Agent { owner: agent.owner.clone(), policy: Rc::clone(&agent.policy), caller };
     let world = CaseWorld::new(&case.facts, &case.host, &agent.owner);
     for earlier in &case.earlier {
         let permit =
@@ -358,7 +367,11 @@ impl World for CaseWorld<'_> {
     }
 
     async fn volume(&self, name: &str) -> Result<Option<Volume>, Refusal> {
-        Ok(self.facts.volume(name).map(|v| Volume { name: v.name.clone(), labels: v.labels.clone() }))
+        Ok(self.facts.volume(name).map(|v| Volume {
+            name: v.name.clone(),
+            labels: v.labels.clone(),
+            plain: v.options.is_empty(),
+        }))
     }
 
     async fn exec(&self, id: &str) -> Result<Option<Id>, Refusal> {
