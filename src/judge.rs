@@ -2,6 +2,7 @@
 
 pub mod binds;
 pub mod bodies;
+pub mod bridge;
 pub mod build;
 pub mod containers;
 pub mod create;

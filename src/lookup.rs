@@ -43,6 +43,8 @@ pub struct Memory {
     pub known: Known,
     /// Taken shared by what could change files below a bind root, and alone by a start whose binds are checked.
     pub binds: std::sync::Arc<tokio::sync::RwLock<()>>,
+    /// Held while the owner's bridge is made, so that requests that come at once make one.
+    pub bridge: tokio::sync::Mutex<()>,
     /// Where sockguard runs, once the engine was there to be asked.
     place: tokio::sync::OnceCell<Place>,
 }
@@ -285,7 +287,8 @@ fn strings(value: Option<&Value>) -> Vec<String> {
     items.iter().filter_map(Value::as_str).map(str::to_owned).collect()
 }
 
-fn text(value: &Value, path: &[&str]) -> String {
+/// The text at a path of a document; empty where there is none.
+pub fn text(value: &Value, path: &[&str]) -> String {
     value.at(path).and_then(Value::as_str).unwrap_or_default().to_owned()
 }
 

@@ -22,6 +22,9 @@ pub const LABEL_PREFIX: &str = "com.buildkite.sockguard.";
 /// The binds of a container as its client asked for them (a JSON document), where they were changed on the way.
 pub const BINDS_LABEL: &str = "com.buildkite.sockguard.binds";
 
+/// On a network: that it is the owner's own bridge, which stands in the place of the engine's.
+pub const BRIDGE_LABEL: &str = "com.buildkite.sockguard.bridge";
+
 /// On a volume: the host path of the bind root that it stands for.
 pub const ROOT_LABEL: &str = "com.buildkite.sockguard.root";
 

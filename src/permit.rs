@@ -185,6 +185,22 @@ pub enum Step {
         /// Its labels.
         labels: Vec<(String, String)>,
     },
+    /// Make the owner's bridge, if it is not there.
+    Bridge {
+        /// Its name.
+        name: String,
+        /// Its labels.
+        labels: Vec<(String, String)>,
+    },
+    /// The same for a container about to start, if it is on that bridge: it may have been on one that is gone since.
+    Rejoin {
+        /// The container.
+        container: Id,
+        /// The bridge's name.
+        name: String,
+        /// Its labels.
+        labels: Vec<(String, String)>,
+    },
     /// Make a directory below a bind root where the engine's own bind would have made it.
     MakeDirectory {
         /// The bind root.

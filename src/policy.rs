@@ -251,6 +251,8 @@ pub struct Network {
     /// Sub-nets that no network may touch: the host's own, such as the VPC's. Loopback, link-local, multicast and
     /// unspecified addresses are always among them.
     pub reserved_subnets: Vec<IpNet>,
+    /// The owner's containers and builds get a bridge of their own in the place of the engine's, which all share.
+    pub isolated: bool,
     /// A container that is connected to every network that is created, and disconnected before it is removed.
     pub join_container: Option<String>,
     /// Its alias there.

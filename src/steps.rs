@@ -1,5 +1,7 @@
 //! What is done around a request, as the permit says: before it is sent, and when it was answered.
 
+mod bridge;
+
 use crate::answer::known::Moment;
 use crate::json::{self, Object, Value};
 use crate::judge::images;
@@ -39,6 +41,8 @@ pub async fn before(world: &Rc<Lookup>, steps: &[Step]) -> Result<Held, Refusal>
     for step in steps {
         match step {
             Step::CreateVolume { name, options, labels } => create_volume(world, name, options, labels).await?,
+            Step::Bridge { name, labels } => drop(bridge::make(world, name, labels).await?),
+            Step::Rejoin { container, name, labels } => bridge::rejoin(world, container, name, labels).await?,
             Step::MakeDirectory { root, below } => make_directory(world, root, below).await?,
             Step::ShareBinds => held.among = Some(share_binds(world).await?),
             Step::HoldBinds { binds } => held.alone = Some(hold_binds(world, binds).await?),
@@ -78,6 +82,8 @@ pub async fn after(world: &Rc<Lookup>, steps: &[Step], sent: Moment, answer: &[u
             Step::Gone { volume: None } => pruned(world, sent, answer),
             Step::Gave { name, image } => world.memory.gave(name.clone(), image.clone()),
             Step::CreateVolume { .. }
+            | Step::Bridge { .. }
+            | Step::Rejoin { .. }
             | Step::MakeDirectory { .. }
             | Step::ShareBinds
             | Step::HoldBinds { .. }

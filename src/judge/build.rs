@@ -1,13 +1,13 @@
 //! Builds: the classic builder. The query is judged here, the Dockerfile when it passes in the context.
 
 use super::images::{granted, may_pull, may_take, named, same_in_registry};
-use super::labels;
 use super::system::BUILDKIT;
 use super::{Agent, Ask};
+use super::{bridge, labels};
 use crate::dockerfile::{self, Dockerfile, Instruction, UNKNOWN, Variables};
 use crate::json::{Object, Value};
 use crate::owner::{OWNER_LABEL, Standing};
-use crate::permit::{Answer, Payload, Permit, Progress, RegistryAuth, Verdict};
+use crate::permit::{Answer, Payload, Permit, Progress, RegistryAuth, Step, Verdict};
 use crate::policy::ImageOperation as Operation;
 use crate::query::{Param, Query};
 use crate::reference::{self, Parsed, Reference};
@@ -99,7 +99,7 @@ pub async fn judge(mut ask: Ask, agent: &Agent, world: &impl World) -> Verdict {
     let query = &mut ask.query;
     classic(query)?;
     host(query, agent)?;
-    network(query, agent, world).await?;
+    let network = network(query, agent, world).await?;
 
     let mut labels = match query.remove("labels") {
         Some(Param::Json(Value::Object(labels))) => texts("labels", labels)?,
@@ -152,6 +152,7 @@ pub async fn judge(mut ask: Ask, agent: &Agent, world: &impl World) -> Verdict {
         .with(Payload::Context(rules))
         .with_auth(RegistryAuth::Config)
         .showing(Answer::Named { names: tags, from });
+    permit.before.extend(network);
     permit.rewritten = true;
     Ok(permit)
 }
@@ -215,17 +216,21 @@ fn host(query: &mut Query, agent: &Agent) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// The network that `RUN` steps have.
-async fn network(query: &mut Query, agent: &Agent, world: &impl World) -> Result<(), Refusal> {
-    let Some(mode) = query.text("networkmode").map(str::to_owned) else { return Ok(()) };
+/// The network that `RUN` steps have, and what has to be done before they can have it.
+async fn network(query: &mut Query, agent: &Agent, world: &impl World) -> Result<Option<Step>, Refusal> {
+    let mode = query.text("networkmode").unwrap_or_default().to_owned();
+    if let Some(own) = bridge::meant(&mode, agent, world).await? {
+        query.set("networkmode", Param::Text(own));
+        return Ok(Some(bridge::needed(agent)));
+    }
     let host = || {
         if agent.policy.image.build_host_network {
-            return Ok(());
+            return Ok(None);
         }
         Err(Refusal::not_allowed("the query parameter networkmode", &Value::from("host"), "image.build-host-network"))
     };
     match mode.as_str() {
-        "default" | "bridge" | "none" => return Ok(()),
+        "" | "default" | "bridge" | "none" => return Ok(None),
         "host" => return host(),
         _ => {}
     }
@@ -248,7 +253,7 @@ async fn network(query: &mut Query, agent: &Agent, world: &impl World) -> Result
         }
     };
     query.set("networkmode", Param::Text(resolved));
-    Ok(())
+    Ok(None)
 }
 
 fn arguments(query: &Query) -> Result<BTreeMap<String, Option<String>>, Refusal> {

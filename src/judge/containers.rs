@@ -1,7 +1,7 @@
 //! Containers: own ones only. What a new one may be given is in `create.rs`.
 
 use super::system::{known_filters, own_containers_only};
-use super::{Agent, Ask, bodies, create, exec};
+use super::{Agent, Ask, bodies, bridge, create, exec};
 use crate::json::{Object, Value};
 use crate::owner::Standing;
 use crate::permit::{Answer, Payload, Permit, Step, Verdict, View};
@@ -85,6 +85,7 @@ pub async fn judge(route: Containers, mut ask: Ask, agent: &Agent, world: &impl 
             let container = own(name, agent, world).await?;
             let binds = create::checked_binds(&container);
             let mut permit = forward(ask, format!("/containers/{}/start", container.id));
+            permit.before.extend(bridge::needed_by(&container.id, agent));
             permit.before.push(if binds.is_empty() { Step::ShareBinds } else { Step::HoldBinds { binds } });
             Ok(permit)
         }
@@ -92,7 +93,9 @@ pub async fn judge(route: Containers, mut ask: Ask, agent: &Agent, world: &impl 
             let container = own(name, agent, world).await?;
             let binds = create::checked_binds(&container);
             if binds.is_empty() {
-                return Ok(sharing_binds(forward(ask, format!("/containers/{}/restart", container.id))));
+                let mut permit = forward(ask, format!("/containers/{}/restart", container.id));
+                permit.before.extend(bridge::needed_by(&container.id, agent));
+                return Ok(sharing_binds(permit));
             }
             // A restart is a stop and a start, between which the binds are looked at.
             let mut permit = forward(ask, format!("/containers/{}/start", container.id));
@@ -101,6 +104,7 @@ pub async fn judge(route: Containers, mut ask: Ask, agent: &Agent, world: &impl 
                     .before
                     .push(Step::Stop { container: container.id.clone(), query: std::mem::take(&mut request.query) });
             }
+            permit.before.extend(bridge::needed_by(&container.id, agent));
             permit.before.push(Step::HoldBinds { binds });
             permit.rewritten = true;
             Ok(permit)

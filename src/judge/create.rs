@@ -1,10 +1,10 @@
 //! What a new container may be given: `POST /containers/create`.
 
 use super::system::BUILDKIT;
-use super::{Agent, Ask, binds, bodies, containers, images, labels, networks};
+use super::{Agent, Ask, binds, bodies, bridge, containers, images, labels, networks};
 use crate::json::{Object, Value};
 use crate::owner::{BINDS_LABEL, Standing};
-use crate::permit::{Action, Answer, Payload, Permit, RegistryAuth, Verdict};
+use crate::permit::{Action, Answer, Payload, Permit, RegistryAuth, Step, Verdict};
 use crate::policy::{self, Policy};
 use crate::refusal::Refusal;
 use crate::route::image_reference;
@@ -74,7 +74,7 @@ pub async fn judge(mut ask: Ask, agent: &Agent, world: &impl World) -> Verdict {
     let image = judge_image(&body, agent, world).await?;
     labels::blank_inherited(body.entry_object("Labels"), &image.labels);
     foreign_namespaces(body.entry_object("HostConfig"), agent, world).await.map_err(not_the_image)?;
-    connect(&mut body, agent, world).await.map_err(not_the_image)?;
+    let network = connect(&mut body, agent, world).await.map_err(not_the_image)?;
     let mounts = binds::judge(&mut body, &image, agent, world).await.map_err(not_the_image)?;
     impose(&mut body, policy);
     if let Some(record) = mounts.record {
@@ -85,7 +85,8 @@ pub async fn judge(mut ask: Ask, agent: &Agent, world: &impl World) -> Verdict {
         .with(Payload::Json(body.into()))
         .with_auth(RegistryAuth::Auth)
         .showing(Answer::Created { warnings: mounts.warnings, image: image.id, volumes: mounts.volumes });
-    permit.before = mounts.before;
+    permit.before.extend(network);
+    permit.before.extend(mounts.before);
     permit.rewritten = true;
     if let (Action::Send(request), Some(least)) = (&mut permit.action, mounts.version) {
         // A sub-path is only read from this version on; what changed between the versions is not in the body.
@@ -381,49 +382,64 @@ async fn foreign_namespaces(host: &mut Object, agent: &Agent, world: &impl World
 }
 
 /// The networks that the container is connected to are own or built-in ones. Their IDs go along: the engine prefers
-/// an ID to the name, at every start, so that a name which is bound anew leads nowhere else.
-async fn connect(body: &mut Object, agent: &Agent, world: &impl World) -> Result<(), Refusal> {
+/// an ID to the name, at every start, so that a name which is bound anew leads nowhere else. What means the engine's
+/// default network means the owner's bridge where owners are isolated; it then has to be there.
+async fn connect(body: &mut Object, agent: &Agent, world: &impl World) -> Result<Option<Step>, Refusal> {
     // `docker run --network NAME` shows this as the engine's own words; a 404 would start a pull.
     let missing = |name: &str| Refusal::Conflict { message: format!("network {name} not found") };
     let mode = text(body.entry_object("HostConfig"), "NetworkMode").to_owned();
-    let user_defined =
-        !matches!(mode.as_str(), "" | "default" | "bridge" | "host" | "none") && !mode.starts_with("container:");
+    let disabled = body.get("NetworkDisabled").and_then(Value::as_bool) == Some(true);
+    let own_mode = if disabled { None } else { bridge::meant(&mode, agent, world).await? };
+    let user_defined = own_mode.is_none()
+        && !matches!(mode.as_str(), "" | "default" | "bridge" | "host" | "none")
+        && !mode.starts_with("container:");
     let has_endpoints = body.get("NetworkingConfig").is_some_and(|v| v.at(&["EndpointsConfig"]).is_some());
-    if !user_defined && !has_endpoints {
-        return Ok(());
+    if !user_defined && !has_endpoints && own_mode.is_none() {
+        return Ok(None);
     }
-    let given = std::mem::take(body.entry_object("NetworkingConfig").entry_object("EndpointsConfig"));
+    let given = match has_endpoints {
+        true => std::mem::take(body.entry_object("NetworkingConfig").entry_object("EndpointsConfig")),
+        false => Object::new(),
+    };
     if given.len() > MOST_NAMES {
         return Err(Refusal::malformed(format!("NetworkingConfig.EndpointsConfig has more than {MOST_NAMES} members")));
     }
     let mut endpoints = Object::new();
+    let mut on_bridge = own_mode.is_some();
     for (name, endpoint) in given {
         let mut endpoint = match endpoint {
             Value::Object(endpoint) => endpoint,
             _ => Object::new(),
         };
-        networks::judge_endpoint(&mut endpoint, &format!("NetworkingConfig.EndpointsConfig.{name}"), agent, world)
-            .await?;
-        if name == "default" {
-            endpoints.set(&name, Value::Object(endpoint));
-            continue;
-        }
-        let network = networks::find(&name, agent, world).await?.ok_or_else(|| missing(&name))?;
-        if network.name == "host" && !agent.policy.container.host_network {
-            return Err(Refusal::not_allowed(
-                "NetworkingConfig.EndpointsConfig",
-                &Value::from(name),
-                "container.host-network",
-            ));
-        }
-        if endpoints.get(&network.name).is_some() {
+        networks::judge_endpoint(&endpoint, &format!("NetworkingConfig.EndpointsConfig.{name}"), agent, world).await?;
+        let key = if let Some(own) = bridge::meant(&name, agent, world).await? {
+            on_bridge = true;
+            own
+        } else if name == "default" {
+            name
+        } else {
+            let network = networks::find(&name, agent, world).await?.ok_or_else(|| missing(&name))?;
+            if network.name == "host" && !agent.policy.container.host_network {
+                return Err(Refusal::not_allowed(
+                    "NetworkingConfig.EndpointsConfig",
+                    &Value::from(name),
+                    "container.host-network",
+                ));
+            }
+            pin(&mut endpoint, &network, agent);
+            network.name
+        };
+        if endpoints.get(&key).is_some() {
             return Err(Refusal::malformed(format!(
-                "NetworkingConfig.EndpointsConfig names the network `{}` twice",
-                network.name
+                "NetworkingConfig.EndpointsConfig names the network `{key}` twice"
             )));
         }
-        pin(&mut endpoint, &network, agent);
-        endpoints.set(&network.name, Value::Object(endpoint));
+        endpoints.set(&key, Value::Object(endpoint));
+    }
+    if let Some(own) = &own_mode {
+        let host = body.entry_object("HostConfig");
+        host.set("NetworkMode", own.as_str());
+        link(host, &mut endpoints, own);
     }
     if user_defined {
         let network = networks::find(&mode, agent, world).await?.ok_or_else(|| missing(&mode))?;
@@ -435,8 +451,27 @@ async fn connect(body: &mut Object, agent: &Agent, world: &impl World) -> Result
             body.entry_object("HostConfig").set("NetworkMode", network.id.as_str());
         }
     }
-    body.entry_object("NetworkingConfig").set("EndpointsConfig", Value::Object(endpoints));
-    Ok(())
+    if has_endpoints || !endpoints.is_empty() {
+        body.entry_object("NetworkingConfig").set("EndpointsConfig", Value::Object(endpoints));
+    }
+    Ok(on_bridge.then(|| bridge::needed(agent)))
+}
+
+/// The links of a container that is on the owner's bridge. The engine reads `HostConfig.Links` on its own default network
+/// only; elsewhere a link is a name for a container of the same network, which is known there by its short ID.
+fn link(host: &mut Object, endpoints: &mut Object, network: &str) {
+    const SHORT: usize = 12;
+    let Some(Value::Array(links)) = host.remove("Links").filter(|links| !links.is_empty()) else { return };
+    let short = |link: Value| {
+        let (id, alias) = link.as_str().and_then(|link| link.split_once(':')).unwrap_or_default();
+        Value::from(format!("{}:{alias}", id.get(..SHORT).unwrap_or(id)))
+    };
+    let links = links.into_iter().map(short);
+    let endpoint = endpoints.entry_object(network);
+    match endpoint.get_mut("Links").and_then(Value::as_array_mut) {
+        Some(given) => given.extend(links),
+        None => endpoint.set("Links", Value::Array(links.collect())),
+    }
 }
 
 /// Names the network by its ID. Not a built-in one: its name is safe, and its ID another after the engine's restart.

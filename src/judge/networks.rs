@@ -1,11 +1,12 @@
 //! Networks: own ones of the bridge driver, and the built-in ones to read.
 
 use super::system::{known_filters, own_only};
-use super::{Agent, Ask, bodies, containers, labels};
+use super::{Agent, Ask, bodies, bridge, containers, labels};
 use crate::json::{Object, Value};
-use crate::owner::Standing;
+use crate::owner::{BRIDGE_LABEL, Standing};
 use crate::permit::{Answer, Payload, Permit, Step, Verdict, View};
 use crate::policy::{self, NetworkOperation};
+use crate::query::Param;
 use crate::refusal::Refusal;
 use crate::route::{Name, Networks};
 use crate::schema;
@@ -52,13 +53,18 @@ pub async fn judge(route: Networks, mut ask: Ask, agent: &Agent, world: &impl Wo
                 let name = Value::from(name.as_str());
                 return Err(Refusal::not_allowed("connecting to the network", &name, "container.host-network"));
             }
+            if agent.policy.network.isolated && network.name == "bridge" {
+                let hint = format!("your containers have the network `{}` in its place", bridge::name(&agent.owner));
+                let name = Value::from(name.as_str());
+                return Err(Refusal::not_allowed("connecting to the network", &name, "network.isolated").hint(hint));
+            }
             let mut body =
                 schema::check(bodies::NETWORK_CONNECT, ask.body.take().unwrap_or(Value::Object(Object::new())))?;
             pin_container(&mut body, agent, world).await?;
-            if let Some(endpoint) = body.get_mut("EndpointConfig").and_then(Value::as_object_mut) {
+            if let Some(endpoint) = body.get("EndpointConfig").and_then(Value::as_object) {
                 judge_endpoint(endpoint, "EndpointConfig", agent, world).await?;
             }
-            if network.standing(&agent.owner) == Standing::Own {
+            if network.standing(&agent.owner) == Standing::Own && !bridge::reserved(&network.name) {
                 // The engine keeps it and prefers it to the name at the container's later starts.
                 body.entry_object("EndpointConfig").set("NetworkID", network.id.as_str());
             }
@@ -89,6 +95,13 @@ pub async fn judge(route: Networks, mut ask: Ask, agent: &Agent, world: &impl Wo
             granted(NetworkOperation::Remove, "removing networks", "network.allow: \"remove\"")?;
             known_filters(&ask.query, &["label", "label!", "until"])?;
             own_only(&mut ask.query, agent);
+            let mut filters = ask.query.filters();
+            // The engine never prunes its own default network. Of several such filters it asks that all of them match,
+            // so this one would take from what the client's own say.
+            if agent.policy.network.isolated && filters.values("label!").is_empty() {
+                filters.add("label!", BRIDGE_LABEL);
+                ask.query.set("filters", Param::Filters(filters));
+            }
             Ok(forward(ask, "/networks/prune".to_owned()))
         }
     }
@@ -123,12 +136,7 @@ async fn pin_container(body: &mut Object, agent: &Agent, world: &impl World) -> 
 ///
 /// # Errors
 /// Links to foreign containers, driver options that are not known.
-pub async fn judge_endpoint(
-    endpoint: &mut Object,
-    path: &str,
-    agent: &Agent,
-    world: &impl World,
-) -> Result<(), Refusal> {
+pub async fn judge_endpoint(endpoint: &Object, path: &str, agent: &Agent, world: &impl World) -> Result<(), Refusal> {
     if let Some(options) = endpoint.get("DriverOpts").and_then(Value::as_object) {
         for (key, value) in options.iter() {
             if key != "com.docker.network.endpoint.ifname" {
@@ -136,12 +144,13 @@ pub async fn judge_endpoint(
             }
         }
     }
-    if let Some(links) = endpoint.get_mut("Links").and_then(Value::as_array_mut) {
+    if let Some(links) = endpoint.get("Links").and_then(Value::as_array) {
         if links.len() > super::create::MOST_NAMES {
             return Err(Refusal::malformed(format!("{path}.Links has more than {} items", super::create::MOST_NAMES)));
         }
         for link in links {
-            *link = Value::from(containers::pin_link(&format!("{path}.Links"), link, agent, world).await?);
+            // As it was given: it is a name in the network, where own containers only are, and none of its names is an ID.
+            containers::pin_link(&format!("{path}.Links"), link, agent, world).await?;
         }
     }
     Ok(())
@@ -158,6 +167,10 @@ fn create(mut ask: Ask, agent: &Agent) -> Verdict {
         return Err(Refusal::Forbidden {
             message: format!("operation is not permitted on predefined {name} network "),
         });
+    }
+    if bridge::reserved(name) {
+        let hint = "such names are those of the default networks that sockguard makes; choose another";
+        return Err(Refusal::never("Name", &Value::from(name), hint));
     }
     if let Some(options) = body.get("Options").and_then(Value::as_object) {
         for (key, value) in options.iter() {

@@ -331,6 +331,7 @@ impl Reader {
             allow: s.words("allow", N::WORDS),
             subnets: s.list("subnets", subnet),
             reserved_subnets: s.list("reserved-subnets", subnet),
+            isolated: s.flag("isolated"),
             join_container: s.checked("join-container", container_problem),
             join_alias: s.checked("join-alias", container_problem),
         };
@@ -392,6 +393,16 @@ impl Reader {
         }
         if let (Some(at), true) = (key("network", "join-container"), policy.container.link.is_some()) {
             self.problem(at, "network.join-container and container.link exclude each other", "keep one");
+        }
+        if let (Some(at), true) = (key("network", "isolated"), policy.network.isolated) {
+            if policy.container.link.is_some() {
+                let hint = "a link leads to containers of the same network only; keep one";
+                self.problem(at, "network.isolated and container.link exclude each other", hint);
+            }
+            if !policy.container.grants(C::Create) && !policy.image.grants(I::Build) {
+                let hint = "container.allow does not list `create`, and image.allow not `build`";
+                self.problem(at, "network.isolated has no effect", hint);
+            }
         }
         let sees = policy.container.grants(C::Create) || policy.volume.grants(V::Read);
         if let (Some(at), false) = (key("volume", "shared"), sees)

@@ -147,6 +147,23 @@ fn rendered(case: &Case, permit: Permit, agent: &Agent, world: &CaseWorld<'_>) -
                 ]);
                 out.forward.push(own("POST", "/volumes/create", "", Body::Json(body)));
             }
+            Step::Bridge { name, labels } => {
+                let there = world.facts.networks.iter().any(|network| {
+                    network.name == name && network.labels.get(OWNER_LABEL).is_some_and(|o| *o == case.group.owner)
+                });
+                if !there {
+                    let labels = labels.into_iter().map(|(k, v)| (k, Value::from(v))).collect();
+                    let body = Value::from([
+                        ("Name", Value::from(name)),
+                        ("CheckDuplicate", Value::Bool(true)),
+                        ("Driver", Value::from("bridge")),
+                        ("Labels", Value::Object(labels)),
+                    ]);
+                    out.forward.push(own("POST", "/networks/create", "", Body::Json(body)));
+                }
+            }
+            // The containers of a case are in no network.
+            Step::Rejoin { .. } => {}
             Step::MakeDirectory { root, below } => out.makes.push(root.join(below).to_string_lossy().into_owned()),
             Step::ShareBinds => {}
             Step::HoldBinds { binds } => {
@@ -242,6 +259,8 @@ fn rendered(case: &Case, permit: Permit, agent: &Agent, world: &CaseWorld<'_>) -
             Step::Tag { name } => out.forward.push(named(&name)),
             Step::Brought { .. } | Step::Gave { .. } | Step::Pulled { .. } | Step::Gone { .. } | Step::Exec { .. } => {}
             Step::CreateVolume { .. }
+            | Step::Bridge { .. }
+            | Step::Rejoin { .. }
             | Step::MakeDirectory { .. }
             | Step::ShareBinds
             | Step::HoldBinds { .. }
