@@ -1,6 +1,11 @@
 """Fixtures: one engine for the whole session, guards per module. See harness.py.
 
 A missing engine, CLI or binary is a failure, never a skip.
+
+A test that fails is run a second time, after every fixture has been set up anew, and counts by what happens then: the
+machine may have been busy with other things. The summary names each test that needed it, with what failed at first.
+A test marked `security` never gets that: an escape that is seen once is an escape. Only when its fixtures could not be
+set up, so that it was not run at all, is it begun again.
 """
 
 import signal
@@ -9,23 +14,99 @@ import time
 from pathlib import Path
 
 import pytest
+from _pytest.runner import runtestprotocol
 
 sys.path.insert(0, str(Path(__file__).parent))
 
 import harness  # noqa: E402
 import parity  # noqa: E402
 
+# A test that takes longer than this hangs.
+LONGEST = 600
+
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "last: run after all others")
+    config.addinivalue_line("markers", "security: never run a second time")
     # So that fixtures are torn down on SIGTERM as they are on SIGINT.
     def interrupted(signum, frame):
         raise KeyboardInterrupt
     signal.signal(signal.SIGTERM, interrupted)
 
+    def hangs(signum, frame):
+        raise TimeoutError(f"the test hangs: it took more than {LONGEST} s")
+    signal.signal(signal.SIGALRM, hangs)
+
 
 def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: item.get_closest_marker("last") is not None)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item):
+    return (yield from _in_time())
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item):
+    return (yield from _in_time())
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item):
+    return (yield from _in_time())
+
+
+def _in_time():
+    signal.alarm(LONGEST)
+    try:
+        return (yield)
+    finally:
+        signal.alarm(0)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_protocol(item, nextitem):
+    item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+    reports = runtestprotocol(item, nextitem=nextitem, log=False)
+    failed = [report for report in reports if report.failed]
+    once = item.get_closest_marker("security") and any(report.when != "setup" for report in failed)
+    if failed and not once:
+        first = failed[0]
+        first.sections += [(report.when, report.longreprtext) for report in failed[1:]]
+        first.outcome = "rerun"
+        # All fixtures go, those of the session too: what failed may be their fault.
+        try:
+            item.session._setupstate.teardown_exact(None)
+        except Exception as error:
+            first.sections.append(("the end of all fixtures", repr(error)))
+        item.ihook.pytest_runtest_logreport(report=first)
+        reports = runtestprotocol(item, nextitem=nextitem, log=False)
+    for report in reports:
+        item.ihook.pytest_runtest_logreport(report=report)
+    item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+    return True
+
+
+def pytest_report_teststatus(report):
+    if report.outcome == "rerun":
+        return "run twice", "R", ("RUN TWICE", {"yellow": True})
+    return None
+
+
+def pytest_terminal_summary(terminalreporter):
+    first = terminalreporter.stats.get("run twice", [])
+    if not first:
+        return
+    terminalreporter.write_sep("=", "run twice: what failed at first", yellow=True, bold=True)
+    for report in first:
+        terminalreporter.write_sep("_", f"{report.nodeid} ({report.when})", yellow=True)
+        terminalreporter.write_line(report.longreprtext)
+        for name, text in report.sections:
+            terminalreporter.write_sep("-", name)
+            terminalreporter.write_line(text)
+    for report in first:
+        terminalreporter.write_line(f"RUN TWICE {report.nodeid}", yellow=True)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -30,6 +30,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import functools
+import hmac
 import io
 import json
 import os
@@ -48,6 +49,7 @@ from pathlib import Path
 REPO = Path(__file__).resolve().parents[2]
 PREFIX = "sockguard-e2e-"
 OWNER_LABEL = "com.buildkite.sockguard.owner"
+SEAL_LABEL = "com.buildkite.sockguard.seal"
 
 
 # What is set for those who run the tests is not for the guards and clients that are tested (`make test` exports some).
@@ -79,6 +81,16 @@ def until(condition, seconds=60.0, what="the condition"):
 def unique(stem="t"):
     """A name that no other test uses."""
     return f"{stem}-{uuid.uuid4().hex[:8]}"
+
+
+def seal(owner, key=b"sockguard"):
+    """The seal that a guard puts on this owner's containers; the key is the one where none is configured."""
+    return hmac.new(key, b"container\0" + owner.encode(), "sha256").hexdigest()[:32]
+
+
+def sealed(owner):
+    """The labels of a container of this owner, for one that a test makes at the engine itself."""
+    return {OWNER_LABEL: owner, SEAL_LABEL: seal(owner)}
 
 
 # --- the engine ------------------------------------------------------------------------------

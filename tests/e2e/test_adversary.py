@@ -13,6 +13,8 @@ from harness import OWNER_LABEL
 BARE_ONLY = os.environ.get("SOCKGUARD_TEST_BARE_ONLY") == "1"
 ATTACKS = load()
 
+pytestmark = pytest.mark.security
+
 
 @pytest.fixture(scope="module")
 def stages():

@@ -15,6 +15,8 @@ import pytest
 
 from harness import Conn, create, docker, open_stream, raw, tar_of, unique, until
 
+pytestmark = pytest.mark.security
+
 
 @dataclass
 class World:

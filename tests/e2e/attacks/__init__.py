@@ -50,6 +50,7 @@ def attack(name, expect):
 def load():
     """All attacks, in the order of the files."""
     from . import (  # noqa: F401
-        host, mounts, volumes, readers, wire, containers, objects, labels, tags, leaks, building, networks, cluster,
+        host, mounts, volumes, readers, wire, containers, objects, labels, inherited, tags, leaks, building, networks,
+        cluster,
     )
     return ATTACKS

@@ -18,12 +18,13 @@ import uuid
 from pathlib import Path
 
 import harness
-from harness import Answer, Conn, OWNER_LABEL, demux, raw, request_bytes
+from harness import Answer, Conn, OWNER_LABEL, demux, raw, request_bytes, sealed
 
 OWNER = OWNER_LABEL
 UPGRADE = {"Connection": "Upgrade", "Upgrade": "tcp"}
 VICTIMS = ("victim/app:1", "victim/idle:1")
 SHARED = ("busybox:latest", "alpine:latest", "acme/tool:1")
+BUILT = "attacker/host:1"  # The attacker's, and the host runs it.
 
 
 def archive(entries, **options):
@@ -79,9 +80,10 @@ class Stage:
         for name in VICTIMS:
             engine.image(name, {"/image-secret": self.victim_secret + "\n", "/which": name},
                          [f"LABEL {OWNER}=victim", f"ENV IMAGE_TOKEN={self.victim_secret}"])
-        self.images = {name: self.image_id(name) for name in (*VICTIMS, *SHARED)}
+        engine.image(BUILT, {"/which": "host"}, [f"LABEL {OWNER}=attacker"])
+        self.images = {name: self.image_id(name) for name in (*VICTIMS, *SHARED, BUILT)}
         self.saved = self.god("GET", "/images/get?" + "&".join(f"names={name}" for name in self.images)).body
-        self.box = self.stopped = self.exec = None
+        self.box = self.stopped = self.exec = self.host = None
         self.networks = {}
         self.built_in = set(self.census()["networks"])
         self.restore()
@@ -147,7 +149,7 @@ class Stage:
     def restore(self):
         """Puts the victim's objects and the shared images back to what they were."""
         labels = {OWNER: "victim"}
-        for name in (*VICTIMS, *SHARED):
+        for name in (*VICTIMS, *SHARED, BUILT):
             wanted = self.images[name]
             if self.image_id(name) != wanted:
                 if self.inspect("images", wanted):
@@ -174,14 +176,14 @@ class Stage:
         if not self._same("box", "victim-box"):
             self._remove("victim-box")
             self.box = self.must("POST", "/containers/create?name=victim-box", {
-                "Image": "victim/app:1", "Labels": labels, "Env": [f"TOKEN={self.victim_secret}"], "StopSignal": "KILL",
+                "Image": "victim/app:1", "Labels": sealed("victim"), "Env": [f"TOKEN={self.victim_secret}"], "StopSignal": "KILL",
                 "OpenStdin": True,
                 "Cmd": ["sh", "-c", 'echo "$TOKEN" | tee /secret; while :; do sleep 1000; done'],
                 "HostConfig": {"Binds": ["victim-data:/data"], "IpcMode": "shareable"},
             })["Id"]
             self.must("POST", "/networks/victim-net/connect", {"Container": self.box})
             self.must("POST", f"/containers/{self.box}/start")
-            harness.until(lambda: self.victim_secret in self.logs(self.box), 20, "the victim's output")
+            harness.until(lambda: self.victim_secret in self.logs(self.box), what="the victim's output")
             self.exec = None
         if not self.exec or not self._same("exec", self.exec):
             self.exec = self.must("POST", f"/containers/{self.box}/exec",
@@ -189,9 +191,20 @@ class Stage:
         if not self._same("stopped", "victim-stopped"):
             self._remove("victim-stopped")
             self.stopped = self.must("POST", "/containers/create?name=victim-stopped", {
-                "Image": "victim/app:1", "Labels": labels, "Cmd": ["sleep", "1000"], "StopSignal": "KILL",
+                "Image": "victim/app:1", "Labels": sealed("victim"), "Cmd": ["sleep", "1000"], "StopSignal": "KILL",
                 "HostConfig": {"Binds": ["victim-data:/data"], "NetworkMode": "none"},
             })["Id"]
+        if not self._same("host", "victim-host"):
+            self._remove("victim-host")
+            # It inherits its image's owner label.
+            self.host = self.must("POST", "/containers/create?name=victim-host", {
+                "Image": BUILT, "Env": [f"TOKEN={self.host_secret}"], "StopSignal": "KILL", "OpenStdin": True,
+                "Cmd": ["sh", "-c", "cat /host/secret; echo x > /secret; while :; do sleep 1000; done"],
+                "HostConfig": {"Binds": [f"{self.outside}:/host:ro"]},
+            })["Id"]
+            assert self.inspect("containers", self.host)["Config"]["Labels"] == {OWNER: "attacker"}
+            self.must("POST", f"/containers/{self.host}/start")
+            harness.until(lambda: self.host_secret in self.logs(self.host), what="the output of the host's container")
         self.known = self.fingerprint()
 
     def _same(self, part, name):
@@ -204,13 +217,13 @@ class Stage:
     def _remove(self, *names):
         for name in names:
             self.god("DELETE", f"/containers/{name}?force=1")
-        known = {"victim-box": self.box, "victim-stopped": self.stopped}
+        known = {"victim-box": self.box, "victim-stopped": self.stopped, "victim-host": self.host}
         for name in names:
             if known[name]:
                 self.god("DELETE", f"/containers/{known[name]}?force=1")
 
     def _look(self, part, name):
-        if part in ("box", "stopped"):
+        if part in ("box", "stopped", "host"):
             found = self.inspect("containers", name)
             if not found:
                 return None
@@ -238,6 +251,7 @@ class Stage:
         return {
             "box": {"victim-box": self._look("box", "victim-box")},
             "stopped": {"victim-stopped": self._look("stopped", "victim-stopped")},
+            "host": {"victim-host": self._look("host", "victim-host")},
             "exec": {self.exec: self._look("exec", self.exec)},
             "networks": {name: self._look("networks", name) for name in ("victim-net", "victim-idle")},
             "volumes": {name: self._look("volumes", name) for name in ("victim-data", "victim-idle")},
@@ -246,7 +260,7 @@ class Stage:
 
     def ids(self):
         """The identifiers by which a leak is recognised."""
-        return {"victim-box": self.box, "victim-stopped": self.stopped, "victim's exec": self.exec,
+        return {"victim-box": self.box, "victim-stopped": self.stopped, "victim-host": self.host, "victim's exec": self.exec,
                 **{"network " + n: v for n, v in self.networks.items()},
                 **{"image " + n: v.removeprefix("sha256:") for n, v in self.known["images"].items() if n.startswith("victim")}}
 
@@ -267,7 +281,7 @@ class Stage:
         """What is there that is neither the victim's nor everybody's, by kind."""
         now = self.census()
         keep = {
-            "containers": {self.box, self.stopped},
+            "containers": {self.box, self.stopped, self.host},
             "networks": {*self.built_in, *self.networks.values()},
             "volumes": {"victim-data", "victim-idle"},
             "images": set(self.images.values()),
@@ -616,7 +630,7 @@ class World:
 
     def others(self, kind, body, name=None, owner="victim"):
         """Something that another owner (or nobody, with owner None) makes for this attempt."""
-        labels = {OWNER: owner} if owner else {}
+        labels = {} if owner is None else sealed(owner) if kind == "containers" else {OWNER: owner}
         path = f"/{kind}/create" + (f"?name={name}" if name else "")
         made = self.stage.must("POST", path, {**body, "Labels": labels})
         self.set_up.add(made.get("Id") or made["Name"])
