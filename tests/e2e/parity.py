@@ -14,6 +14,7 @@ import pty
 import re
 import select
 import subprocess
+import termios
 import threading
 import time
 from dataclasses import dataclass
@@ -22,9 +23,12 @@ from pathlib import Path
 import harness
 
 
+RAW = None
+
+
 @dataclass(frozen=True)
 class Pty:
-    """A command at a terminal: what to wait for, and what to type then."""
+    """A command at a terminal: what to wait for, and what to type then. RAW waits until the client has the terminal."""
     command: str
     dialogue: tuple = ()
 
@@ -47,7 +51,7 @@ class Side:
             "REGISTRY": f"127.0.0.1:{self.engine.registry_port}",
         }
 
-    def run(self, step, timeout=60):
+    def run(self, step, timeout=180):
         """One step: (what was run, status, stdout, stderr), normalised."""
         if isinstance(step, Pty):
             status, out = self._dialogue(step, timeout)
@@ -67,7 +71,7 @@ class Side:
         seen, waiting, end = b"", list(step.dialogue), time.monotonic() + timeout
         mark = 0
         while time.monotonic() < end:
-            if select.select([terminal], [], [], 0.5)[0]:
+            if select.select([terminal], [], [], 0.1)[0]:
                 try:
                     data = os.read(terminal, 65536)
                 except OSError:
@@ -75,7 +79,7 @@ class Side:
                 if not data:
                     break
                 seen += data
-            if waiting and waiting[0][0].encode() in seen[mark:]:
+            if waiting and (_is_raw(terminal) if waiting[0][0] is RAW else waiting[0][0].encode() in seen[mark:]):
                 mark = len(seen)
                 os.write(terminal, waiting.pop(0)[1].encode())
         else:
@@ -93,6 +97,10 @@ class Side:
         for pattern, name in _VARIABLE:
             text = pattern.sub(name, text)
         return text
+
+
+def _is_raw(terminal):
+    return not termios.tcgetattr(terminal)[3] & termios.ICANON
 
 
 # What differs from run to run, whoever asks.

@@ -118,14 +118,18 @@ def strays(w):
 
 
 def succeeds(attack, stage):
-    """What is wrong with the attack itself: nothing if it works against the bare engine."""
-    w = world.World(stage, stage.engine.socket, stage.engine.socket, bare=True)
-    try:
-        if attack.attempt(w):
-            return []
-        return [f"the attack does not work against the bare engine, so it proves nothing\n{transcript(w)}"]
-    finally:
-        stage.tidy()
+    """What is wrong with the attack itself: nothing if it works against the bare engine, at once or with more patience."""
+    for patience in (1, 5, 25):
+        w = world.World(stage, stage.engine.socket, stage.engine.socket, bare=True, patience=patience)
+        try:
+            if attack.attempt(w):
+                return []
+            problem = f"the attack does not work against the bare engine, so it proves nothing\n{transcript(w)}"
+        except world.SetUpFailed as error:
+            problem = f"the attack cannot be tried on the bare engine: {error}"
+        finally:
+            stage.tidy()
+    return [problem]
 
 
 def fails(attack, stage):

@@ -16,7 +16,7 @@ services:
     extra_hosts: ["upstream:10.9.9.9"]
     environment: {MODE: test}
     ports: ["127.0.0.1:8090:80"]
-    healthcheck: {test: ["CMD", "wget", "-q", "-O", "/dev/null", "http://127.0.0.1/"], interval: 200ms, retries: 20}
+    healthcheck: {test: ["CMD", "wget", "-q", "-O", "/dev/null", "http://127.0.0.1/"], interval: 200ms, retries: 1000}
     stop_grace_period: 0s
   db:
     image: busybox
@@ -89,7 +89,8 @@ def test_up_in_the_foreground_with_logs(sides):
 
 def test_followed_logs_and_events_end_with_the_project(sides):
     compare(sides, [
-        "compose --progress quiet up -d db; (sleep 1; compose --progress quiet kill db) & compose logs --no-color -f db; wait",
+        "compose --progress quiet up -d db; : > seen; compose logs --no-color -f db >> seen & until grep -q 'db up' seen; do sleep 0.1; done;"
+        " compose --progress quiet kill db; wait; cat seen; rm seen",
         "compose --progress quiet down -v -t 0",
     ], ordered=False)
 

@@ -7,7 +7,7 @@ import docker.errors
 import pytest
 
 import harness
-from harness import tar_of, unique
+from harness import tar_of, unique, until
 from parity import both
 
 
@@ -36,6 +36,10 @@ def same(clients, sides, function):
 
 def sleeper(client, **options):
     return client.containers.run("busybox", "sleep 300", detach=True, **options)
+
+
+def ended(facts):
+    return None if facts["Running"] else facts
 
 
 def error_of(function, *arguments, **options):
@@ -96,7 +100,8 @@ def test_exec_in_every_form(clients, sides):
         echoed = b"".join(iter(lambda: socket._sock.recv(4096), b""))
         made = client.api.exec_create(container.id, "true")
         client.api.exec_start(made["Id"])
-        facts = client.api.exec_inspect(made["Id"])
+        # The output ends a moment before the exec does.
+        facts = until(lambda: ended(client.api.exec_inspect(made["Id"])), what="the exec's end")
         again = error_of(client.api.exec_start, made["Id"])
         return (plain, demuxed, streamed, options, detached.output, terminal, harness.demux(echoed), facts["ExitCode"], facts["Running"],
                 sorted(facts), again, error_of(container.exec_run, "nope"))

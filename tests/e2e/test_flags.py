@@ -16,7 +16,7 @@ from harness import docker, raw, sockguard_binary, unique, until
 def helper(engine):
     """A container that agents do not own, as the original's proxies were."""
     name = unique("helper")
-    assert docker(engine.socket, "run", "-d", "--init", "--name", name, "busybox", "sleep", "1000")[0] == 0
+    assert docker(engine.socket, "run", "-d", "--init", "--name", name, "busybox", "sleep", "10000")[0] == 0
     yield name
     docker(engine.socket, "rm", "-f", name)
 
@@ -40,7 +40,7 @@ def test_container_joins_every_network_and_leaves_before_its_end(make_guard, eng
     assert rc == 0, err
     joined = inspect(engine, helper)["NetworkSettings"]["Networks"]
     assert "proxy" in joined[name]["Aliases"]
-    rc, out, err = docker(guard.socket, "run", "--rm", "--network", name, "busybox", "ping", "-c1", "-W2", "proxy")
+    rc, out, err = docker(guard.socket, "run", "--rm", "--network", name, "busybox", "ping", "-c1", "-W30", "proxy")
     assert rc == 0, out + err
     rc, _, err = docker(guard.socket, "network", "rm", name)
     assert rc == 0, err
@@ -52,7 +52,7 @@ def test_user_is_forced_on_containers_and_execs(make_guard):
     name = unique()
     rc, out, err = docker(guard.socket, "run", "-u", "0", "--rm", "busybox", "id")
     assert rc == 0 and out.startswith("uid=1234 gid=4321"), out + err
-    assert docker(guard.socket, "run", "-d", "--init", "--name", name, "busybox", "sleep", "1000")[0] == 0
+    assert docker(guard.socket, "run", "-d", "--init", "--name", name, "busybox", "sleep", "10000")[0] == 0
     rc, out, err = docker(guard.socket, "exec", name, "id")
     assert rc == 0 and out.startswith("uid=1234 gid=4321"), out + err
     docker(guard.socket, "rm", "-f", name)

@@ -105,7 +105,7 @@ def test_expect_100_continue(guard, path, body):
 
 def test_expect_on_a_refusal_does_not_hang(guard):
     headers = {"Content-Type": "application/json", "Content-Length": "1000", "Expect": "100-continue"}
-    with Conn(guard.socket, timeout=5) as conn:
+    with Conn(guard.socket) as conn:
         conn.request("POST", "/swarm/init", headers=headers)
         answer = conn.read_head()
         if answer.status == 100:
@@ -246,10 +246,10 @@ MALFORMED = {
 
 @pytest.mark.parametrize("kind", MALFORMED)
 def test_malformed(guard, kind):
-    """A 4xx or a closed connection, soon; and the guard lives on."""
+    """A 4xx or a closed connection, sooner than a head that does not end is cut off; and the guard lives on."""
     began = time.monotonic()
-    answer = raw_bytes(guard.socket, MALFORMED[kind], timeout=5, half_close=True)
-    assert time.monotonic() - began < 5
+    answer = raw_bytes(guard.socket, MALFORMED[kind], half_close=True)
+    assert time.monotonic() - began < 30
     if answer:
         assert 400 <= parse(answer)[0] < 500 or parse(answer)[0] in (501, 505), answer[:200]
     assert raw(guard.socket, "GET", "/_ping").status == 200
@@ -264,10 +264,12 @@ BAD_BODIES = {
 
 @pytest.mark.parametrize("kind", BAD_BODIES)
 def test_bad_bodies_get_a_4xx_in_dockers_shape(guard, engine, kind):
-    before = len(raw(engine.socket, "GET", "/containers/json?all=1").json())
+    def containers():
+        return {container["Id"] for container in raw(engine.socket, "GET", "/containers/json?all=1").json()}
+    before = containers()
     answer = raw(guard.socket, "POST", "/containers/create", BAD_BODIES[kind], {"Content-Type": "application/json"})
     assert 400 <= answer.status < 500 and answer.message
-    assert len(raw(engine.socket, "GET", "/containers/json?all=1").json()) == before
+    assert containers() <= before
 
 
 @pytest.mark.parametrize("kind", ["application/x-www-form-urlencoded", "multipart/form-data; boundary=x"])
@@ -285,7 +287,7 @@ def test_paths_that_are_nearly_right(guard):
 
 
 def test_an_http2_preface_is_refused(guard, engine):
-    answer = raw_bytes(guard.socket, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0", timeout=5)
+    answer = raw_bytes(guard.socket, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0")
     assert not answer.startswith(b"\0\0"), "answered in HTTP/2"
     assert answer == b"" or parse(answer)[0] in range(400, 506)
 

@@ -42,11 +42,11 @@ def world(two_guards, engine):
     network = raw(alice.socket, "POST", "/networks/create", {"Name": f"{name}-net"}).json()["Id"]
     assert raw(alice.socket, "POST", "/volumes/create", {"Name": f"{name}-vol"}).status == 201
     container = create(
-        alice.socket, name=f"{name}-box", Cmd=["sleep", "600"], Labels={"secret-label": name}, Env=[f"SECRET={name}"],
+        alice.socket, name=f"{name}-box", Cmd=["sleep", "100000"], Labels={"secret-label": name}, Env=[f"SECRET={name}"],
         HostConfig={"Binds": [f"{name}-vol:/v"], "NetworkMode": f"{name}-net"},
     )
     assert raw(alice.socket, "POST", f"/containers/{container}/start").status == 204
-    bridged = create(alice.socket, name=f"{name}-bridged", Cmd=["sleep", "600"])
+    bridged = create(alice.socket, name=f"{name}-bridged", Cmd=["sleep", "100000"])
     assert raw(alice.socket, "POST", f"/containers/{bridged}/start").status == 204
     stopped = create(alice.socket, name=f"{name}-stopped", Cmd=["true"])
     made = raw(alice.socket, "POST", f"/commit?container={container}&repo=alice/{name}&tag=1")
@@ -207,14 +207,14 @@ def test_a_foreign_image_cannot_be_run(bob, world):
 ])
 def test_a_foreign_image_cannot_be_built_from(bob, world, dockerfile):
     text = dockerfile.format(tag=world.tag, image=world.image.removeprefix("sha256:")[:12])
-    answer = raw(bob.socket, "POST", "/build?t=bob/stolen", tar_of({"Dockerfile": text}), {"Content-Type": "application/x-tar"}, timeout=60)
+    answer = raw(bob.socket, "POST", "/build?t=bob/stolen", tar_of({"Dockerfile": text}), {"Content-Type": "application/x-tar"}, timeout=180)
     assert answer.status != 200 or "Successfully built" not in answer.text, answer.text
     assert raw(bob.socket, "GET", "/images/bob/stolen/json").status == 404
 
 
 def test_a_foreign_image_cannot_be_built_from_by_build_argument(bob, world):
     args = quote(json.dumps({"B": world.tag}))
-    answer = raw(bob.socket, "POST", f"/build?buildargs={args}&t=bob/stolen", tar_of({"Dockerfile": "ARG B=busybox\nFROM $B\n"}), {"Content-Type": "application/x-tar"}, timeout=60)
+    answer = raw(bob.socket, "POST", f"/build?buildargs={args}&t=bob/stolen", tar_of({"Dockerfile": "ARG B=busybox\nFROM $B\n"}), {"Content-Type": "application/x-tar"}, timeout=180)
     assert answer.status != 200 or "Successfully built" not in answer.text, answer.text
 
 
@@ -270,14 +270,14 @@ def test_a_foreign_tag_cannot_be_taken(bob, world, what):
     elif what == "commit":
         answer = raw(bob.socket, "POST", f"/commit?container={create(bob.socket)}&repo={repo}&tag=1")
     elif what == "build":
-        answer = raw(bob.socket, "POST", f"/build?t={world.tag}", tar_of({"Dockerfile": "FROM busybox\nCMD x\n"}), {"Content-Type": "application/x-tar"}, timeout=60)
+        answer = raw(bob.socket, "POST", f"/build?t={world.tag}", tar_of({"Dockerfile": "FROM busybox\nCMD x\n"}), {"Content-Type": "application/x-tar"}, timeout=180)
     elif what == "import":
         answer = raw(bob.socket, "POST", f"/images/create?fromSrc=-&repo={repo}&tag=1", tar_of({"x": "y"}), {"Content-Type": "application/x-tar"})
     elif what == "load":
-        saved = raw(bob.socket, "GET", "/images/busybox/get", timeout=60).body
-        answer = raw(bob.socket, "POST", "/images/load", renamed_archive(saved, world.tag), {"Content-Type": "application/x-tar"}, timeout=60)
+        saved = raw(bob.socket, "GET", "/images/busybox/get", timeout=180).body
+        answer = raw(bob.socket, "POST", "/images/load", renamed_archive(saved, world.tag), {"Content-Type": "application/x-tar"}, timeout=180)
     else:
-        answer = raw(bob.socket, "POST", f"/images/create?fromImage={repo}&tag=1", timeout=60)
+        answer = raw(bob.socket, "POST", f"/images/create?fromImage={repo}&tag=1", timeout=180)
     if what != "pull":  # a pull that fails in the registry is as good as a refusal
         assert answer.status in (403, 404, 409), answer
 

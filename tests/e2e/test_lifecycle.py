@@ -1,6 +1,8 @@
 """Start, stop, crash: of the guard and of the engine behind it."""
 
+import contextlib
 import os
+import select
 import signal
 import socket
 import stat
@@ -10,7 +12,7 @@ import time
 
 import pytest
 
-from harness import Conn, Guard, create, docker, hijack, open_stream, raw, sockguard_binary, start_docker, unique, until
+from harness import Conn, Guard, create, docker, ending, hijack, open_stream, raw, sockguard_binary, start_docker, unique, until
 
 
 def test_socket_has_its_mode_from_the_start(make_guard):
@@ -27,17 +29,19 @@ def test_banner_names_the_socket(make_guard):
 
 def test_sigterm_drains_and_exits_0(make_guard, engine):
     guard = make_guard()
-    container = create(guard.socket, Cmd=["sh", "-c", "sleep 1; exit 3"])
+    container = create(guard.socket, Cmd=["sh", "-c", "trap 'exit 3' USR1; echo ready; while :; do sleep 0.1; done"])
     raw(guard.socket, "POST", f"/containers/{container}/start")
+    until(lambda: b"ready" in raw(guard.socket, "GET", f"/containers/{container}/logs?stdout=1").body, what="the container's output")
     conn, head = open_stream(guard.socket, "POST", f"/containers/{container}/wait")
     idle = Conn(guard.socket)
     idle.request("GET", "/_ping")
     idle.answer()
-    began = time.monotonic()
     guard.process.send_signal(signal.SIGTERM)
+    # The idle connection goes at once, the other one is answered.
+    assert idle.read_all() == b""
+    assert raw(engine.socket, "POST", f"/containers/{container}/kill?signal=USR1").status == 204
     assert b'"StatusCode":3' in conn.read_body(head)
-    assert guard.process.wait(20) == 0
-    assert time.monotonic() - began < 15
+    assert guard.process.wait(60) == 0
     assert not os.path.exists(guard.socket)
     with pytest.raises(OSError):
         Conn(guard.socket)
@@ -47,9 +51,13 @@ def test_sigterm_drains_and_exits_0(make_guard, engine):
 def test_an_idle_guard_stops_at_once(make_guard, signum):
     guard = make_guard()
     idle = Conn(guard.socket)
-    time.sleep(0.1)
+    idle.request("GET", "/_ping")
+    assert idle.answer().status == 200
+    began = time.monotonic()
     guard.process.send_signal(signum)
-    assert guard.process.wait(3) == 0
+    assert guard.process.wait(60) == 0
+    # It does not wait the ten seconds that it gives requests.
+    assert time.monotonic() - began < 9
     assert idle.read_all() == b""
 
 
@@ -58,10 +66,8 @@ def test_a_drain_is_bounded(make_guard):
     guard = make_guard()
     conn, head = open_stream(guard.socket, "GET", "/events")
     assert head.status == 200
-    began = time.monotonic()
     guard.process.send_signal(signal.SIGTERM)
-    assert guard.process.wait(30) == 0
-    assert time.monotonic() - began < 25
+    assert guard.process.wait(60) == 0
 
 
 def test_a_stale_socket_is_replaced_a_live_one_is_not(make_guard):
@@ -70,7 +76,7 @@ def test_a_stale_socket_is_replaced_a_live_one_is_not(make_guard):
     assert os.path.exists(guard.socket)
     guard.start()
     assert raw(guard.socket, "GET", "/_ping").status == 200
-    second = subprocess.run(guard.command(), capture_output=True, timeout=10)
+    second = subprocess.run(guard.command(), capture_output=True, timeout=60)
     assert second.returncode == 4, second.stderr
     assert raw(guard.socket, "GET", "/_ping").status == 200
 
@@ -78,14 +84,14 @@ def test_a_stale_socket_is_replaced_a_live_one_is_not(make_guard):
 def test_a_file_that_is_no_socket_is_left_alone(tmp_path, engine):
     path = tmp_path / "file"
     path.write_text("precious")
-    done = subprocess.run([sockguard_binary(), "--filename", path, "--upstream-socket", engine.socket], capture_output=True, timeout=10)
+    done = subprocess.run([sockguard_binary(), "--filename", path, "--upstream-socket", engine.socket], capture_output=True, timeout=60)
     assert done.returncode == 4
     assert path.read_text() == "precious"
 
 
 @pytest.mark.parametrize("arguments", [["--nope"], ["--mode", "banana"], ["--policy", "no-such-policy"], ["--allow-bind"]])
 def test_bad_flags_exit_2_with_a_reason(arguments, tmp_path):
-    done = subprocess.run([sockguard_binary(), "--filename", tmp_path / "s", *arguments], capture_output=True, timeout=10, text=True)
+    done = subprocess.run([sockguard_binary(), "--filename", tmp_path / "s", *arguments], capture_output=True, timeout=60, text=True)
     assert done.returncode == 2 and arguments[0].lstrip("-") in done.stderr + done.stdout, done
 
 
@@ -103,7 +109,7 @@ def test_killed_under_load_and_restarted(make_guard, engine):
         while not stop.is_set():
             for path in ("/containers/json?all=1", f"/containers/{container}/json", "/images/json", "/system/df"):
                 try:
-                    raw(guard.socket, "GET", path, timeout=5)
+                    raw(guard.socket, "GET", path)
                 except (OSError, EOFError, ValueError):
                     time.sleep(0.02)
     workers = [threading.Thread(target=load) for _ in range(4)]
@@ -210,7 +216,7 @@ def test_an_engine_that_answers_nonsense(tmp_path, make_guard):
     guard = make_guard(upstream=str(tmp_path / "fake.sock"))
     while replies:
         try:
-            answer = raw(guard.socket, "GET", "/version", timeout=10)
+            answer = raw(guard.socket, "GET", "/version")
             assert answer.status in (502, 200, 999) and len(answer.body) < 500, answer
         except (EOFError, ConnectionError):
             pass
@@ -225,13 +231,20 @@ def test_clients_in_the_middle_of_an_engine_restart_end(own_engine):
     """Nothing hangs: attached and following clients end when the engine goes."""
     guard = Guard(own_engine)
     try:
-        container = create(guard.socket, Cmd=["sleep", "300"], StopTimeout=1)
+        container = create(guard.socket, Cmd=["sh", "-c", "while :; do echo tick; sleep 0.1; done"], StopTimeout=1)
         raw(guard.socket, "POST", f"/containers/{container}/start")
-        clients = [start_docker(guard.socket, *words) for words in (["logs", "-f", container], ["events"], ["attach", "--no-stdin", container], ["wait", container])]
-        until(lambda: guard.fds() > 12)
-        own_engine.restart()
-        for client in clients:
-            client.communicate(timeout=20)
+        with contextlib.ExitStack() as stack:
+            clients = [stack.enter_context(ending(start_docker(guard.socket, *words)))
+                       for words in (["logs", "-f", container], ["attach", "--no-stdin", container], ["events"], ["wait", container])]
+
+            def heard(client):
+                raw(guard.socket, "POST", f"/containers/{container}/kill?signal=CONT")  # an event
+                return select.select([client.stdout], [], [], 0.1)[0]
+            for client in clients[:3]:
+                until(lambda: heard(client), what=f"the first line of {client.args}")
+            own_engine.restart()
+            for client in clients:
+                client.communicate(timeout=120)
         assert raw(guard.socket, "GET", "/_ping").status == 200
     finally:
         guard.close()
@@ -240,9 +253,9 @@ def test_clients_in_the_middle_of_an_engine_restart_end(own_engine):
 def test_health_says_whether_guard_and_engine_answer(make_guard):
     guard = make_guard()
     command = [sockguard_binary(), "health", "--filename", guard.socket]
-    assert subprocess.run(command, capture_output=True, timeout=10).returncode == 0
+    assert subprocess.run(command, capture_output=True, timeout=60).returncode == 0
     guard.kill9()
-    assert subprocess.run(command, capture_output=True, timeout=10).returncode != 0
+    assert subprocess.run(command, capture_output=True, timeout=60).returncode != 0
 
 
 def test_every_decision_leaves_a_line_without_secrets(make_guard):

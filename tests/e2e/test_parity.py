@@ -5,9 +5,9 @@ One table: a name, and the steps (see parity.py). Engines are emptied after each
 
 import pytest
 
-from parity import Pty, both, compare
+from parity import RAW, Pty, both, compare
 
-KEEP = "sleep 300"
+KEEP = "sleep 3000"
 DOCKERFILE = r"""printf '%s\n' 'FROM busybox' 'ARG WHO=nobody' 'LABEL set=here' 'COPY hello /hello' \
  'RUN echo built for $WHO > /made' 'ENV A=b' 'CMD ["cat", "/hello", "/made"]' > ctx/Dockerfile"""
 CONTEXT = f"mkdir -p ctx; echo hello > ctx/hello; {DOCKERFILE}"
@@ -64,7 +64,7 @@ SCENARIOS = {
     ],
     "attach at a terminal and detach": [
         "docker run -dit --name c1 busybox sh -c 'read x; echo hi $x; read x'",
-        Pty("docker attach c1", (("", "you\n"), ("hi you", "\x10\x11"))), "docker ps --format '{{.Status}}'",
+        Pty("docker attach c1", ((RAW, "you\n"), ("hi you", "\x10\x11"))), "docker ps --format '{{.Status}}'",
     ],
     # --- watching
     "logs": [
@@ -90,8 +90,9 @@ SCENARIOS = {
         "docker events --since $(cat since) --until $(cat until) --format '{{json .}}' | sed 's/\"time[A-Za-z]*\":[0-9]*//g'",
     ],
     "events live": [
-        "docker events --until $(($(date +%s) + 2)) --filter container=live --format '{{.Type}} {{.Action}} {{.Actor.Attributes.name}}' > seen &"
-        " sleep 0.5; docker run --rm --name live busybox true; wait; cat seen",
+        ": > seen; docker events --filter container=first --filter container=live --format '{{.Type}} {{.Action}} {{.Actor.Attributes.name}}' >> seen &"
+        " until grep -q first seen; do docker create --name first busybox > made; docker rm first > made; done;"
+        " docker run --rm --name live busybox true; until grep -q 'destroy live' seen; do sleep 0.1; done; kill $!; grep live seen; rm seen made",
     ],
     "stats and top": [
         f"docker run -d --name c1 --memory 64m busybox {KEEP}",
@@ -128,7 +129,8 @@ SCENARIOS = {
     "wait, kill, stop, restart": [
         f"docker run -d --name c1 busybox {KEEP}", "docker kill c1", "docker wait c1", "docker kill c1", "docker start c1",
         "docker restart -t 0 c1", "docker stop -t 0 c1", "docker stop c1", "docker wait c1 nope", "docker kill -s NOPE c1",
-        "docker run -d --name t1 busybox sh -c 'trap \"exit 8\" USR1; while :; do sleep 0.1; done'", "docker kill -s USR1 t1",
+        "docker run -d --name t1 busybox sh -c 'trap \"exit 8\" USR1; echo ready; while :; do sleep 0.1; done'",
+        "until docker logs t1 | grep -q ready; do :; done; docker kill -s USR1 t1",
         "docker wait t1", "docker restart nope", "docker stop nope", "docker kill nope",
     ],
     "wait for a running container": [
@@ -234,8 +236,8 @@ SCENARIOS = {
         "docker network create --label l=1 n1", "docker network create n1", "docker network ls", "docker network ls --filter name=n1 --format '{{.Name}} {{.Driver}}'",
         "docker network ls --filter type=custom -q | wc -l", "docker network ls --filter label=l=1 --format '{{.Name}}'",
         f"docker run -d --name c1 --network n1 --network-alias web busybox {KEEP}", f"docker run -d --name d1 busybox {KEEP}",
-        "docker run --rm --network n1 busybox sh -c 'ping -c 1 -w 2 web > /dev/null && ping -c 1 -w 2 c1 > /dev/null && echo found'",
-        "docker network inspect n1", "docker network connect --alias db n1 d1", "docker exec c1 ping -c 1 -w 2 db | tail -2 | head -1",
+        "docker run --rm --network n1 busybox sh -c 'ping -c 1 -w 30 web > /dev/null && ping -c 1 -w 30 c1 > /dev/null && echo found'",
+        "docker network inspect n1", "docker network connect --alias db n1 d1", "docker exec c1 ping -c 1 -w 30 db | tail -2 | head -1",
         "docker network connect n1 d1", "docker network connect nope c1", "docker inspect -f '{{json .NetworkSettings.Networks}}' d1", "docker network disconnect n1 d1",
         "docker network disconnect n1 d1", "docker network disconnect -f n1 d1", "docker network rm n1", "docker rm -f c1 d1", "docker network rm n1", "docker network rm n1",
         "docker network inspect nope", "docker network create --subnet 10.77.0.0/24 --gateway 10.77.0.1 s1",
@@ -265,7 +267,7 @@ SCENARIOS = {
     ],
     "system prune": ["docker run --name c1 busybox true; docker network create n1; docker volume create v1", "docker system prune -f", "docker system prune -f --volumes", "docker volume ls -q"],
     "system df": [
-        f"docker run -d --name c1 -v v1:/v busybox sh -c 'echo 123 > /x; {KEEP}'; docker run --name d1 busybox true; docker tag busybox a/b:1",
+        f"docker run -d --name c1 -v v1:/v busybox sh -c 'echo 123 > /x; {KEEP}'; until docker exec c1 grep -q 123 /x; do :; done; docker run --name d1 busybox true; docker tag busybox a/b:1",
         "docker system df", "docker system df -v", "docker system df --format '{{.Type}} {{.TotalCount}}'",
     ],
     "info and version": [

@@ -1,6 +1,7 @@
 """Hijacked and followed streams on the wire: every form that clients use, and what must not leak."""
 
 import base64
+import hashlib
 import json
 import os
 import signal
@@ -199,13 +200,13 @@ STREAMS = {
 
 
 @pytest.mark.parametrize("kind", STREAMS)
-def test_a_closed_stream_leaves_nothing_behind(guard, engine, kind):
+def test_a_closed_stream_leaves_nothing_behind(make_guard, engine, kind):
     """The header of each comes at once, and a client that goes away takes the engine's side with it."""
+    guard = make_guard()
+    before = guard.fds()
     container = running(guard, Cmd=["sh", "-c", "echo line; sleep 300"], OpenStdin=True)
-    raw(guard.socket, "GET", "/_ping")
     engine_fds = lambda: len(os.listdir(f"/proc/{engine.pid}/fd"))  # noqa: E731
-    time.sleep(0.1)
-    before, engine_before = guard.fds(), engine_fds()
+    engine_before = engine_fds()
     # Only if the engine itself notices: it holds on to an attach until the container ends.
     watched = not kind.startswith("attach")
     open_ones = [STREAMS[kind](guard, container) for _ in range(20)]
@@ -218,14 +219,14 @@ def test_a_closed_stream_leaves_nothing_behind(guard, engine, kind):
     until(lambda: not watched or engine_fds() <= engine_before + 8, what="the engine's descriptors to fall")
 
 
-def test_killed_clients_leave_nothing_behind(guard):
-    container = running(guard)
-    time.sleep(0.1)
+def test_killed_clients_leave_nothing_behind(make_guard):
+    guard = make_guard()
     before = guard.fds()
+    container = running(guard)
     clients = [start_docker(guard.socket, "exec", "-i", container, "cat") for _ in range(4)]
     clients += [start_docker(guard.socket, "logs", "-f", container), start_docker(guard.socket, "events")]
-    until(lambda: docker(guard.socket, "top", container)[1].count(" cat\n") == 4, 20)
-    until(lambda: guard.fds() >= before + 2 * len(clients), 20)
+    until(lambda: docker(guard.socket, "top", container)[1].count(" cat\n") == 4, what="the execs")
+    until(lambda: guard.fds() >= before + 2 * len(clients), what="the clients' connections")
     for client in clients:
         client.send_signal(signal.SIGKILL)
         client.communicate()
@@ -281,8 +282,8 @@ def test_cli_pipes_through_many_streams_at_once(guard):
         client.stdin.write(b"z" * 1_000_000)
         client.stdin.close()
     for client in clients:
-        assert client.stdout.read().startswith(b"3be1537d63a9e4ddddd3d3a1d0b2d8d2") or client.wait(20) == 0
-        assert client.wait(20) == 0
+        assert client.stdout.read().split()[0].decode() == hashlib.md5(b"z" * 1_000_000).hexdigest()
+        assert client.wait(60) == 0
 
 
 def test_docker_commands_see_each_others_effects(guard):

@@ -31,50 +31,50 @@ host_build("a build leaves for a control group of its choice", "cgroupparent=/so
 @attack("a build's context is fetched from the host's loopback", refused("remote"))
 def _(w):
     w.call("POST", f"/build?t=attacker/out&remote=http://127.0.0.1:{w.loopback.port}/Dockerfile")
-    return w.loopback.reached("/Dockerfile", 2 if w.bare else 0.3)
+    return w.reached("/Dockerfile")
 
 
 @attack("a build's context is cloned by the host", refused("remote"))
 def _(w):
     w.call("POST", f"/build?t=attacker/out&remote=http://127.0.0.1:{w.loopback.port}/repo.git")
-    return w.loopback.reached("/repo.git", 2 if w.bare else 0.3)
+    return w.reached("/repo.git")
 
 
 @attack("a Dockerfile adds a file from the host's loopback", harmless)
 def _(w):
     out = w.build(f"FROM busybox\nADD http://127.0.0.1:{w.loopback.port}/secret /s\nRUN cat /s\n")
-    return w.loopback.secret in out or w.loopback.reached("/secret", 0.3)
+    return w.loopback.secret in out or w.reached("/secret")
 
 
 @attack("a Dockerfile adds a file from the host's loopback by a variable", harmless)
 def _(w):
     out = w.build(f"FROM busybox\nARG U=http://127.0.0.1:{w.loopback.port}/\nADD ${{U}}secret /s\nRUN cat /s\n")
-    return w.loopback.secret in out or w.loopback.reached("/secret", 0.3)
+    return w.loopback.secret in out or w.reached("/secret")
 
 
 @attack("a trigger in an own image adds a file from the host's loopback", harmless)
 def _(w):
     w.own_image("attacker/base:1", f"FROM busybox\nONBUILD ADD http://127.0.0.1:{w.loopback.port}/secret /s\nONBUILD RUN cat /s\n")
     out = w.build("FROM attacker/base:1\n")
-    return w.loopback.secret in out or w.loopback.reached("/secret", 0.3)
+    return w.loopback.secret in out or w.reached("/secret")
 
 
 @attack("an image is imported from the host's loopback", refused("fromSrc"))
 def _(w):
     w.call("POST", f"/images/create?fromSrc=http://127.0.0.1:{w.loopback.port}/layer.tar&repo=attacker/out")
-    return w.loopback.reached("/layer.tar", 2 if w.bare else 0.3)
+    return w.reached("/layer.tar")
 
 
 @attack("BuildKit builds when it is asked for by version", refused("BuildKit"))
 def _(w):
     w.call("POST", f"/build?version=2&t=attacker/out&remote=http://127.0.0.1:{w.loopback.port}/Dockerfile")
-    return w.loopback.reached("/Dockerfile", 3 if w.bare else 0.3)
+    return w.reached("/Dockerfile")
 
 
 @attack("a BuildKit output writes a shared tag", refused())
 def _(w):
     outputs = [{"Type": "moby", "Attrs": {"name": "alpine:latest"}}]
-    w.call("POST", "/build?" + query(version=2, outputs=outputs, remote=f"http://127.0.0.1:{w.loopback.port}/Dockerfile"), timeout=30)
+    w.call("POST", "/build?" + query(version=2, outputs=outputs, remote=f"http://127.0.0.1:{w.loopback.port}/Dockerfile"))
     return w.stage.image_id("alpine:latest") != w.stage.known["images"]["alpine:latest"]
 
 

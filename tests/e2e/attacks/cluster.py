@@ -10,7 +10,7 @@ from .world import archive
 
 @attack("the engine is made a swarm manager", refused())
 def _(w):
-    made = w.call("POST", "/swarm/init", {"ListenAddr": "127.0.0.1:2377", "AdvertiseAddr": "127.0.0.1:2377"}, timeout=30)
+    made = w.call("POST", "/swarm/init", {"ListenAddr": "127.0.0.1:2377", "AdvertiseAddr": "127.0.0.1:2377"})
     try:
         return made.status == 200
     finally:
@@ -25,9 +25,9 @@ def in_a_swarm(label, method, path, body, proof=lambda w, answer: answer.status 
         started = w.god("POST", "/swarm/init", {"ListenAddr": "127.0.0.1:2377", "AdvertiseAddr": "127.0.0.1:2377"})
         assert started.status == 200, started.text
         try:
-            return proof(w, w.call(method, path, body, timeout=20))
+            return proof(w, w.call(method, path, body))
         finally:
-            w.god("POST", "/swarm/leave?force=1", timeout=30)
+            w.god("POST", "/swarm/leave?force=1")
 
 
 in_a_swarm("a service binds a host path", "POST", "/services/create", {
@@ -66,7 +66,7 @@ def _(w):
 @attack("the privileges that a plug-in asks for are fetched from the host's loopback", harmless)
 def _(w):
     w.call("GET", f"/plugins/privileges?remote=127.0.0.1:{w.loopback.port}/evil/plugin")
-    return w.loopback.reached("/v2/", 2 if w.bare else 0.3)
+    return w.reached("/v2/")
 
 
 @attack("the engine's memory is profiled", rejected)

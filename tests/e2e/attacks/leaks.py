@@ -140,12 +140,18 @@ events("of images", {"filters": {"type": ["image"]}}, lambda w: w.god("POST", "/
 
 @attack("a victim's doings are seen in the events as they happen", harmless)
 def _(w):
-    def later():
-        time.sleep(0.3)
-        stir(w)
-    threading.Thread(target=later).start()
-    text = w.call("GET", "/events?" + query(until=int(time.time()) + 2)).text
-    return w.box in text
+    over = threading.Event()
+
+    def stirs():
+        while not over.wait(0.1):
+            stir(w)
+    thread = threading.Thread(target=stirs)
+    thread.start()
+    try:
+        return w.box in w.call("GET", "/events?" + query(until=int(time.time()) + 3 * w.patience)).text
+    finally:
+        over.set()
+        thread.join()
 
 
 @attack("a victim's network's events are seen through an own container's", harmless)

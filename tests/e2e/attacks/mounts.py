@@ -3,7 +3,6 @@
 import os
 import re
 import threading
-import time
 
 import harness
 
@@ -174,12 +173,7 @@ def _(w):
 
 
 def _shows(w, box, seconds=1.0):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if w.host_secret in w.stage.logs(box):
-            return True
-        time.sleep(0.05)
-    return False
+    return w.comes(lambda: w.host_secret in w.stage.logs(box), seconds)
 
 
 def _restarting(label, policy):
@@ -251,7 +245,7 @@ def rounds(w):
 
 def _starts(w, box):
     w.call("POST", f"/containers/{box}/start")
-    w.god("POST", f"/containers/{box}/wait", timeout=10)
+    w.god("POST", f"/containers/{box}/wait")
     return w.host_secret in w.stage.logs(box)
 
 

@@ -190,7 +190,7 @@ def _(w):
     name = f"127.0.0.1:{w.loopback.port}/victim/app"
     w.god("POST", f"/images/{image(w)}/tag?repo={name}&tag=1")
     w.foreign("POST", "/images/{}/push?tag=1", name, headers={"X-Registry-Auth": "e30="})
-    return w.loopback.reached("POST /v2/", 3 if w.bare else 0.3)
+    return w.reached("POST /v2/")
 
 
 @attack("the victims' unused images are pruned", harmless)

@@ -115,7 +115,7 @@ class Stage:
 
     # The engine, asked directly.
 
-    def god(self, method, path, body=None, headers=None, timeout=30):
+    def god(self, method, path, body=None, headers=None, timeout=120):
         return raw(self.engine.socket, method, path, body, headers, timeout)
 
     def must(self, method, path, body=None, headers=None):
@@ -458,16 +458,9 @@ class Loopback:
         except OSError:
             pass
 
-    def reached(self, what, seconds=1.0):
+    def reached(self, what):
         """True if a request for that path came, or that text was heard."""
-        def look():
-            return any(what in hit for hit in self.hits) or what.encode() in self.heard
-        end = time.monotonic() + seconds
-        while not look() and time.monotonic() < end:
-            time.sleep(0.02)
-        found = look()
-        self.forget()
-        return found
+        return any(what in hit for hit in self.hits) or what.encode() in self.heard
 
     def forget(self):
         self.hits.clear()
@@ -510,8 +503,9 @@ class SetUpFailed(AssertionError):
 class World:
     """What the attacker has: a socket, its own files under `builds`, and what it knows of the victim."""
 
-    def __init__(self, stage, socket, victim_socket, bare):
+    def __init__(self, stage, socket, victim_socket, bare, patience=1):
         self.stage = stage
+        self.patience = patience  # for what may come a little later
         self.socket = socket
         self.victim_socket = victim_socket
         self.bare = bare
@@ -530,9 +524,22 @@ class World:
         self.said = ""         # all that the attacker has sent
         self.pairs = []        # (answer, name, answer for the absent name, absent name)
 
+    def comes(self, look, seconds):
+        """True if look() comes true. An engine without a guard is given all the time it may need."""
+        end = time.monotonic() + (60 if self.bare else seconds)
+        while not look():
+            if time.monotonic() > end:
+                return False
+            time.sleep(0.02)
+        return True
+
+    def reached(self, what):
+        """True if the host's loopback was reached: see Loopback."""
+        return self.comes(lambda: self.loopback.reached(what), 0.3)
+
     # Requests.
 
-    def call(self, method, path, body=None, headers=None, timeout=15):
+    def call(self, method, path, body=None, headers=None, timeout=120):
         """One step of the attack. A connection that is cut or hangs is an answer of status 0."""
         try:
             answer = raw(self.socket, method, path, body, headers, timeout)
@@ -548,8 +555,9 @@ class World:
         """A POST of a JSON text as it is."""
         return self.call("POST", path, text.encode("utf-8", "surrogateescape"), {"Content-Type": "application/json"})
 
-    def bytes(self, data, quiet=0.4, wait=3.0):
-        """Raw bytes; all that comes back until the other side closes or is silent for `quiet` seconds."""
+    def bytes(self, data, wait=60.0):
+        """Raw bytes; all that comes back until the other side closes or is silent for a while."""
+        quiet = 0.4 * self.patience
         data = data.encode("latin-1") if isinstance(data, str) else data
         reply = b""
         with Conn(self.socket, wait) as conn:
@@ -569,7 +577,7 @@ class World:
 
     def must(self, method, path, body=None, headers=None):
         """A step that any agent may do; the attempt is void if it fails."""
-        answer = raw(self.socket, method, path, body, headers, 30)
+        answer = raw(self.socket, method, path, body, headers, 120)
         if answer.status >= 400:
             raise SetUpFailed(f"{method} {path} {_short(body)}: {answer.status} {answer.text[:300]}")
         return _parsed(answer)
@@ -610,7 +618,7 @@ class World:
 
     def own_image(self, name="attacker/app:1", dockerfile="FROM busybox\nCMD true\n"):
         answer = raw(self.socket, "POST", f"/build?t={name}", archive([("Dockerfile", dockerfile)]),
-                     {"Content-Type": "application/x-tar"}, 60)
+                     {"Content-Type": "application/x-tar"}, 180)
         found = self.stage.image_id(name)
         if answer.status != 200 or not found:
             raise SetUpFailed(f"build of {name}: {answer.status} {answer.text[-300:]}")
@@ -651,7 +659,7 @@ class World:
         container = created.json()["Id"]
         if self.call("POST", f"/containers/{container}/start").status not in (204, 304):
             return ""
-        self.god("POST", f"/containers/{container}/wait", timeout=20)
+        self.god("POST", f"/containers/{container}/wait")
         return self.stage.logs(container).strip()
 
     def kept(self, field, value, **body):
@@ -665,7 +673,7 @@ class World:
     def build(self, dockerfile, query="t=attacker/out", files=(), context=None, headers=None):
         """Builds; gives the output. `built()` tells what came of it."""
         context = context if context is not None else archive([("Dockerfile", dockerfile), *files])
-        answer = self.call("POST", f"/build?{query}", context, {"Content-Type": "application/x-tar", **(headers or {})}, 60)
+        answer = self.call("POST", f"/build?{query}", context, {"Content-Type": "application/x-tar", **(headers or {})}, 180)
         return "".join(json.loads(line).get("stream", "") for line in answer.text.splitlines()
                        if line.startswith("{")) if answer.status == 200 else ""
 
