@@ -40,6 +40,7 @@ use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, TRANSFER_ENCODING
 use hyper::{Method, Response};
 use known::Moment;
 use scan::Show;
+pub use split::Parts;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use upstream::{LARGEST_DOCUMENT, OwnContainers, Upstream};
@@ -193,12 +194,20 @@ async fn document(
 /// The engine cannot be asked.
 pub async fn items(engine: &Engine, path: &str) -> Result<Vec<Value>, Refusal> {
     let mut items = Vec::new();
-    let read = |item: &[u8]| {
-        items.push(json::parse(item).map_err(|_| scan::Broken("an item of a list is no JSON"))?);
+    each(engine, path, Parts::Items, |item| items.push(item)).await?;
+    Ok(items)
+}
+
+/// Reads each part of one of the engine's answers that can be understood and is not too large, as it arrives.
+///
+/// # Errors
+/// The engine cannot be asked, or the answer breaks off.
+pub async fn each(engine: &Engine, path: &str, parts: Parts, mut read: impl FnMut(Value)) -> Result<(), Refusal> {
+    let part = |part: &[u8]| {
+        read(json::parse(part).map_err(|_| scan::Broken("a part of it is no JSON"))?);
         Ok(())
     };
-    upstream::each_part(engine, path, split::Parts::Items, read).await?;
-    Ok(items)
+    upstream::each_part(engine, path, parts, part).await
 }
 
 /// The IDs of all images that the engine has, whosever they are.

@@ -2,6 +2,7 @@
 
 pub mod flags;
 pub mod needs;
+pub mod reap;
 pub mod start;
 
 use crate::audit::Format;
@@ -10,7 +11,7 @@ use crate::judge::Agent;
 use crate::listen::Permissions;
 use crate::owner::Owner;
 use crate::policy::{self, Access, BindRoot, Policy};
-use flags::{FLAGS, Given, Takes, Words};
+use flags::{FLAGS, Flag, Given, Takes, Words};
 use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -28,16 +29,21 @@ pub enum Command {
     Check(Given),
     /// To say whether guard and engine answer.
     Health(Given),
+    /// To remove what an owner left.
+    Reap(Given),
     /// To show the help.
     Help,
     /// To show the version.
     Version,
 }
 
+/// The commands that take flags.
+const COMMANDS: [&str; 4] = ["serve", "check", "health", "reap"];
+
 /// Why sockguard stops, with its exit status.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Failure {
-    /// What `health` asks for is not so.
+    /// What `health` asks for is not so, or not all could be removed.
     No(String),
     /// The command line or the environment is wrong.
     Usage(String),
@@ -129,24 +135,26 @@ pub fn command(
         Some((first, rest)) if !first.starts_with('-') => (first.as_str(), rest),
         _ => ("serve", words.as_slice()),
     };
-    let make: fn(Given) -> Command = match name {
-        "serve" => Command::Serve,
-        "check" => Command::Check,
-        "health" => Command::Health,
+    let (make, flags): (fn(Given) -> Command, &'static [Flag]) = match name {
+        "serve" => (Command::Serve, FLAGS),
+        "check" => (Command::Check, FLAGS),
+        "health" => (Command::Health, FLAGS),
+        "reap" => (Command::Reap, reap::FLAGS),
         "help" => return Ok(Command::Help),
         "version" => return Ok(Command::Version),
         other => {
-            let hint = crate::nearest::nearest(other, ["serve", "check", "health"])
+            let hint = crate::nearest::nearest(other, COMMANDS)
                 .map(|near| format!(" (did you mean `{near}`?)"))
                 .unwrap_or_default();
-            return Err(Failure::Usage(format!("unknown command `{other}`{hint}: there are serve, check and health")));
+            let there = COMMANDS.join(", ");
+            return Err(Failure::Usage(format!("unknown command `{other}`{hint}: there are {there}")));
         }
     };
-    match flags::parse(words).map_err(Failure::Usage)? {
+    match flags::parse(flags, words).map_err(Failure::Usage)? {
         Words::Help => Ok(Command::Help),
         Words::Version => Ok(Command::Version),
         Words::Flags(mut given) => {
-            flags::from_environment(&mut given, variable).map_err(Failure::Usage)?;
+            flags::from_environment(flags, &mut given, variable).map_err(Failure::Usage)?;
             Ok(make(given))
         }
     }
@@ -160,10 +168,22 @@ pub fn help() -> String {
          sockguard [serve] [flags]   guard the engine\n  \
          sockguard check [flags]     say what is wrong with the flags and the policy, and guard nothing\n  \
          sockguard health [flags]    exit 0 when guard and engine answer\n  \
+         sockguard reap -owner OWNER remove what an owner left behind\n  \
          sockguard --version\n\n\
          Flags, with one dash or two; each can also be set as SOCKGUARD_NAME in the environment:\n",
     );
-    for flag in FLAGS {
+    list(FLAGS, &mut text);
+    text.push_str("\nFlags of reap:\n");
+    list(reap::FLAGS, &mut text);
+    text.push_str(
+        "\nExit status: 0 fine, 1 not healthy or not all removed, 2 usage or configuration, 3 engine not reachable,\n\
+         4 cannot create the socket.\n",
+    );
+    text
+}
+
+fn list(flags: &[Flag], text: &mut String) {
+    for flag in flags {
         let left = match flag.takes {
             Takes::Switch => format!("-{}", flag.name),
             Takes::Value(word) => format!("-{} {word}", flag.name),
@@ -175,10 +195,6 @@ pub fn help() -> String {
             writeln!(text, "  {left:30}{}", flag.help)
         };
     }
-    text.push_str(
-        "\nExit status: 0 fine, 1 not healthy, 2 usage or configuration, 3 engine not reachable, 4 cannot create the socket.\n",
-    );
-    text
 }
 
 /// The guarded socket's path, for `health` and `serve` alike.

@@ -55,7 +55,7 @@ fn flags_are_read_as_go_reads_them() {
         (&["-f=x"], Err("flag provided but not defined: -f")),
     ];
     for (line, expected) in cases {
-        match (flags::parse(&words(line)), expected) {
+        match (flags::parse(flags::FLAGS, &words(line)), expected) {
             (Ok(Words::Flags(given)), Ok(pairs)) => {
                 let wanted: BTreeMap<&str, String> = pairs.iter().map(|(k, v)| (*k, v.to_string())).collect();
                 assert_eq!(given, wanted, "{line:?}");
@@ -76,19 +76,19 @@ fn every_flag_has_a_variable_and_the_flag_wins() {
         let wanted = format!("SOCKGUARD_{}", flag.name.to_uppercase().replace('-', "_"));
         let environment = |name: &str| (name == wanted).then(|| value.to_owned());
         let mut given = flags::Given::new();
-        flags::from_environment(&mut given, environment).expect("it is well-formed");
+        flags::from_environment(flags::FLAGS, &mut given, environment).expect("it is well-formed");
         assert_eq!(given.get(flag.name).map(String::as_str), Some(value), "{}", flag.name);
         let mut given = flags::Given::from([(flag.name, "from the flag".to_owned())]);
-        flags::from_environment(&mut given, environment).expect("it is well-formed");
+        flags::from_environment(flags::FLAGS, &mut given, environment).expect("it is well-formed");
         assert_eq!(given.get(flag.name).map(String::as_str), Some("from the flag"), "{}", flag.name);
     }
     let mut given = flags::Given::new();
-    flags::from_environment(&mut given, |name| (name == "SOCKGUARD_USER").then(String::new))
+    flags::from_environment(flags::FLAGS, &mut given, |name| (name == "SOCKGUARD_USER").then(String::new))
         .expect("an empty one is none");
     assert!(given.is_empty());
     let odd = |name: &str| (name == "SOCKGUARD_DEBUG").then(|| "maybe".to_owned());
     assert_eq!(
-        flags::from_environment(&mut given, odd),
+        flags::from_environment(flags::FLAGS, &mut given, odd),
         Err("SOCKGUARD_DEBUG: `maybe` is no boolean: expected true or false".to_owned())
     );
 }
@@ -101,17 +101,43 @@ fn commands_come_first_and_serve_is_implied() {
     assert!(matches!(command(&["serve", "-debug"]), Ok(Command::Serve(_))));
     assert!(matches!(command(&["check"]), Ok(Command::Check(_))));
     assert!(matches!(command(&["health", "--filename=x"]), Ok(Command::Health(_))));
+    assert!(matches!(command(&["reap", "--owner=x", "-dry-run"]), Ok(Command::Reap(_))));
+    assert!(matches!(command(&["reap", "--help"]), Ok(Command::Help)));
     for line in [&["-help"][..], &["-h"], &["--help"], &["help"], &["check", "--help"]] {
         assert!(matches!(command(line), Ok(Command::Help)), "{line:?}");
     }
     assert!(matches!(command(&["--version"]), Ok(Command::Version)));
     for (line, text) in [
-        (&["helth"][..], "unknown command `helth` (did you mean `health`?): there are serve, check and health"),
+        (&["helth"][..], "unknown command `helth` (did you mean `health`?): there are serve, check, health, reap"),
+        (&["reap", "-owner", "x", "-policy", "y"], "flag provided but not defined: -policy"),
+        (&["serve", "-dry-run"], "flag provided but not defined: -dry-run"),
         (&["-debug", "serve"], "unexpected word `serve` after the flags"),
     ] {
         let failure = command(line).expect_err("it is wrong");
         assert_eq!(failure.status(), 2);
         assert!(failure.lines().concat().contains(text), "{failure:?}");
+    }
+}
+
+#[test]
+fn reaping_needs_an_owner() {
+    let settings = |line: &[&str]| {
+        let Ok(Command::Reap(given)) = cli::command(line.iter().map(Into::into), |_| None) else {
+            panic!("{line:?} is a command line");
+        };
+        let around = Surroundings { pid: 7, docker_host: None, terminal: false, variables: Vec::new() };
+        cli::reap::settings(&given, &around).map_err(|failure| (failure.status(), failure.lines().concat()))
+    };
+    let found = settings(&["reap", "-owner", "me", "-dry-run", "-upstream-socket", "unix:///x.sock"]).expect("fine");
+    assert_eq!((found.owner.as_str(), found.upstream.to_str()), ("me", Some("/x.sock")));
+    assert_eq!(found.way, cli::reap::Way::DryRun);
+    for (line, text) in [
+        (&["reap"][..], "-owner is needed"),
+        (&["reap", "-owner", "a b"], "-owner: `a b` is no owner"),
+        (&["reap", "-owner", "a", "-upstream-socket", "tcp://x"], "-upstream-socket: `tcp://x` is no Unix socket"),
+    ] {
+        let (status, found) = settings(line).expect_err("it is wrong");
+        assert!(status == 2 && found.contains(text), "{line:?}: {found}");
     }
 }
 
@@ -281,7 +307,7 @@ fn a_mistyped_variable_is_told() {
 #[test]
 fn the_help_has_every_flag_and_fits_a_terminal() {
     let help = cli::help();
-    for flag in flags::FLAGS {
+    for flag in flags::FLAGS.iter().chain(cli::reap::FLAGS) {
         assert!(help.contains(&format!("  -{}", flag.name)), "{}", flag.name);
     }
     for line in help.lines() {

@@ -8,7 +8,7 @@ use super::volumes::made_up;
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::rc::Rc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::Mutex;
 
 /// So many things of each kind are remembered, the newest.
@@ -62,6 +62,11 @@ impl Moment {
         (((days * 24 + hour) * 60 + minute - offset) * 60 + second).checked_mul(SECOND).map(Self)
     }
 
+    /// How long ago it was.
+    pub fn age(self) -> Duration {
+        Duration::from_nanos(u64::try_from(Self::now().0.saturating_sub(self.0)).unwrap_or_default())
+    }
+
     /// When what was made in the second that begins now was surely there. File systems date by a clock that is a little
     /// slow.
     pub fn surely(self) -> Self {
@@ -75,6 +80,13 @@ impl Moment {
             Some(there) if there < self => there,
             _ => self,
         }
+    }
+}
+
+/// As the engine reads it in `since`: seconds, with nanoseconds behind the point.
+impl std::fmt::Display for Moment {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}.{:09}", self.0.div_euclid(SECOND), self.0.rem_euclid(SECOND))
     }
 }
 

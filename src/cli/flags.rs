@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-/// A flag of `serve`, `check` and `health`.
+/// A flag of a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Flag {
     /// Its name without dashes.
@@ -24,7 +24,7 @@ pub enum Takes {
     Value(&'static str),
 }
 
-/// All flags, in the order of the help.
+/// The flags of `serve`, `check` and `health`, in the order of the help.
 pub const FLAGS: &[Flag] = &[
     value("filename", "PATH", "the guarded socket to create (default sockguard.sock)"),
     value("mode", "MODE", "its permissions; octal with a leading 0 (default 0600)"),
@@ -46,11 +46,11 @@ pub const FLAGS: &[Flag] = &[
     switch("debug", "log more"),
 ];
 
-const fn value(name: &'static str, word: &'static str, help: &'static str) -> Flag {
+pub(super) const fn value(name: &'static str, word: &'static str, help: &'static str) -> Flag {
     Flag { name, takes: Takes::Value(word), help }
 }
 
-const fn switch(name: &'static str, help: &'static str) -> Flag {
+pub(super) const fn switch(name: &'static str, help: &'static str) -> Flag {
     Flag { name, takes: Takes::Switch, help }
 }
 
@@ -75,11 +75,11 @@ pub enum Words {
     Version,
 }
 
-/// Reads the words after the command.
+/// Reads the words after a command that takes these flags.
 ///
 /// # Errors
 /// One sentence that says what is wrong.
-pub fn parse(words: &[String]) -> Result<Words, String> {
+pub fn parse(flags: &'static [Flag], words: &[String]) -> Result<Words, String> {
     let mut given = Given::new();
     let mut rest = words.iter();
     while let Some(word) = rest.next() {
@@ -93,11 +93,11 @@ pub fn parse(words: &[String]) -> Result<Words, String> {
             return Err(format!("bad flag syntax: {word}"));
         }
         let (name, value) = body.split_once('=').map_or((body, None), |(name, value)| (name, Some(value)));
-        let Some(flag) = FLAGS.iter().find(|flag| flag.name == name) else {
+        let Some(flag) = flags.iter().find(|flag| flag.name == name) else {
             match name {
                 "help" | "h" => return Ok(Words::Help),
                 "version" | "v" => return Ok(Words::Version),
-                _ => return Err(unknown(name)),
+                _ => return Err(unknown(flags, name)),
             }
         };
         let value = match (flag.takes, value) {
@@ -121,8 +121,12 @@ pub fn parse(words: &[String]) -> Result<Words, String> {
 ///
 /// # Errors
 /// A switch that is no boolean.
-pub fn from_environment(given: &mut Given, variable: impl Fn(&str) -> Option<String>) -> Result<(), String> {
-    for flag in FLAGS {
+pub fn from_environment(
+    flags: &'static [Flag],
+    given: &mut Given,
+    variable: impl Fn(&str) -> Option<String>,
+) -> Result<(), String> {
+    for flag in flags {
         let Some(value) = variable(&flag.variable()).filter(|value| !value.is_empty()) else { continue };
         if flag.takes == Takes::Switch {
             boolean(&value).map_err(|e| format!("{}: {e}", flag.variable()))?;
@@ -181,8 +185,8 @@ fn leftover(word: &str) -> String {
     format!("unexpected word `{word}` after the flags: a command comes first, and a switch takes its value as -x=false")
 }
 
-fn unknown(name: &str) -> String {
-    let names = FLAGS.iter().map(|flag| flag.name);
+fn unknown(flags: &[Flag], name: &str) -> String {
+    let names = flags.iter().map(|flag| flag.name);
     let hint = crate::nearest::nearest(name, names).map(|near| format!(" (did you mean -{near}?)")).unwrap_or_default();
     format!("flag provided but not defined: -{name}{hint}")
 }

@@ -52,7 +52,8 @@ async fn ask(engine: &Engine, path: &str) -> Result<(StatusCode, Value), Failure
     engine.call(Method::GET, path, None).await.map_err(unreachable)
 }
 
-fn unreachable(refusal: Refusal) -> Failure {
+/// The engine is needed and is not there.
+pub fn unreachable(refusal: Refusal) -> Failure {
     let message = refusal.message("");
     Failure::Engine(message.strip_prefix("sockguard: ").unwrap_or(&message).to_owned())
 }

@@ -25,6 +25,7 @@ pub fn run(command: Command) -> Result<(), Failure> {
         Command::Help => print(&super::help()),
         Command::Version => print(&format!("sockguard {}\n", super::VERSION)),
         Command::Health(given) => health(&super::socket_path(&given)?.1)?,
+        Command::Reap(given) => run_alone(super::reap::run(super::reap::settings(&given, &surroundings())?))?,
         Command::Check(given) => check(&super::settings(&given, &surroundings())?),
         Command::Serve(given) => serve(super::settings(&given, &surroundings())?)?,
     }
@@ -57,19 +58,24 @@ fn surroundings() -> Surroundings {
 }
 
 /// Writes to the standard output. When nobody reads it any more, that is no reason to stop.
-fn print(text: &str) {
+pub(super) fn print(text: &str) {
     let mut out = std::io::stdout().lock();
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 
 fn serve(settings: Settings) -> Result<(), Failure> {
     raise_descriptor_limit();
+    run_alone(guard(settings))
+}
+
+/// Runs a future to its end, on this thread.
+fn run_alone(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|e| Failure::Socket(format!("cannot start: {e}")))?;
     let local = tokio::task::LocalSet::new();
-    local.block_on(&runtime, guard(settings))
+    local.block_on(&runtime, work)
 }
 
 /// Each connection takes two descriptors or more, and the usual soft limit is 1,024.

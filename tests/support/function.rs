@@ -62,7 +62,9 @@ fn refused(refusal: &Refusal, agent: &Agent) -> Outcome {
 pub fn agent(group: &Group) -> Result<Agent, String> {
     let policies = tempfile::tempdir().map_err(|e| e.to_string())?;
     let words = command_line(group, policies.path());
-    let flags::Words::Flags(given) = flags::parse(&words)? else { return Err("the flags are no settings".to_owned()) };
+    let flags::Words::Flags(given) = flags::parse(flags::FLAGS, &words)? else {
+        return Err("the flags are no settings".to_owned());
+    };
     let around = Surroundings { pid: 1, docker_host: None, terminal: false, variables: Vec::new() };
     let settings = sockguard::cli::settings(&given, &around).map_err(|failure| failure.lines().join("\n"))?;
     Ok(settings.agent)
