@@ -11,6 +11,7 @@ pub mod images;
 pub mod labels;
 pub mod networks;
 pub mod own_mounts;
+pub mod ports;
 pub mod system;
 #[cfg(test)]
 pub mod testing;
@@ -36,6 +37,15 @@ pub struct Agent {
     pub policy: Rc<Policy>,
     /// The container that asks, where agents are told apart by their containers.
     pub caller: Option<Caller>,
+}
+
+impl Agent {
+    /// The cgroup that containers and builds are put under: the caller's own, so that it is charged for them; else what
+    /// the policy says.
+    pub fn cgroup_parent(&self) -> Option<&str> {
+        let own = self.caller.as_ref().map(|caller| caller.cgroup_parent.as_str()).filter(|parent| !parent.is_empty());
+        own.or(self.policy.container.cgroup_parent.as_deref())
+    }
 }
 
 /// The container that a connection comes from: an agent's own, or one that an agent's container made.
@@ -149,5 +159,62 @@ pub async fn judge(mut ask: Ask, agent: &Agent, world: &impl World) -> Verdict {
         Route::Images(route) => images::judge(route, ask, agent, world).await,
         Route::Networks(route) => networks::judge(route, ask, agent, world).await,
         Route::Volumes(route) => volumes::judge(route, ask, agent, world).await,
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::testing::Fake;
+    use super::*;
+    use crate::json::Value;
+    use crate::permit::{Action, Payload};
+    use crate::query;
+    use crate::route;
+
+    /// The cgroup parent with which a creation and a build reach the engine, where the client asks for another.
+    fn parents(caller: Option<&str>, policy: Option<&str>) -> Result<(String, String), String> {
+        let line = policy.map(|parent| format!("cgroup-parent = \"{parent}\"\n")).unwrap_or_default();
+        let policy = format!("[container]\nallow = [\"create\"]\n{line}[image]\nallow = [\"build\"]\n");
+        let mut agent = testing::agent(&policy);
+        agent.caller = caller.map(|parent| Caller {
+            id: Id::new("caller"),
+            agent: Id::new("caller"),
+            cgroup_parent: parent.to_owned(),
+            mounts: Vec::new(),
+        });
+        let world = Fake::default().image("alpine:latest", '1', None);
+        let send = |target: &str, body: Option<Value>| {
+            let (path, parameters) = target.split_once('?').unwrap();
+            let target = route::parse(&Method::POST, path).unwrap();
+            let query = query::parse(&target.route, Some(parameters)).unwrap();
+            let ask = Ask { route: target.route, version: target.version, query, body, registry_auth: None };
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            let permit = runtime.block_on(judge(ask, &agent, &world)).map_err(|refusal| refusal.message("test"))?;
+            match permit.action {
+                Action::Send(request) => Ok(request),
+                other => Err(format!("{other:?}")),
+            }
+        };
+        let body = json::parse(br#"{"Image":"alpine","HostConfig":{"CgroupParent":"/elsewhere"}}"#).unwrap();
+        let created = match send("/containers/create?name=x", Some(body))?.payload {
+            Payload::Json(body) => body.at(&["HostConfig", "CgroupParent"]).and_then(Value::as_str).map(str::to_owned),
+            other => return Err(format!("{other:?}")),
+        };
+        let built = send("/build?cgroupparent=/elsewhere", None)?.query.text("cgroupparent").map(str::to_owned);
+        Ok((created.unwrap_or_default(), built.unwrap_or_default()))
+    }
+
+    #[test]
+    fn what_an_agent_starts_is_charged_to_its_own_cgroup_whatever_it_asks_for() {
+        let both = |parent: &str| Ok((parent.to_owned(), parent.to_owned()));
+        assert_eq!(parents(Some("/ecs/task"), None), both("/ecs/task"));
+        assert_eq!(parents(Some("/ecs/task"), Some("/ci")), both("/ecs/task"));
+        assert_eq!(parents(Some(""), Some("/ci")), both("/ci"));
+        assert_eq!(parents(None, Some("/ci")), both("/ci"));
+        for caller in [None, Some("")] {
+            let refused = parents(caller, None).unwrap_err();
+            assert!(refused.contains("HostConfig.CgroupParent `/elsewhere` is not allowed"), "{refused}");
+        }
     }
 }

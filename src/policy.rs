@@ -6,6 +6,8 @@ pub use read::{EMBEDDED, cgroup_parent_problem, container_problem, link_problem,
 
 use ipnet::IpNet;
 use regex::Regex;
+use std::net::IpAddr;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 /// An enum whose variants each have a word in policy files.
@@ -114,10 +116,10 @@ words! {
 pub struct Publish {
     /// May ports be published at all?
     pub enabled: bool,
-    /// Only on the loopback address? (`HostIp` must then say so, and `PublishAllPorts` is refused.)
-    pub loopback_only: bool,
-    /// Lowest fixed `HostPort`; a port that the engine chooses is always fine.
-    pub min_port: u16,
+    /// A fixed `HostPort` lies within one of these; `None`: it may be any. One that the engine chooses is always fine.
+    pub ports: Option<Vec<RangeInclusive<u16>>>,
+    /// The address of the host that ports are published on; `None`: the client names one, or gets every address.
+    pub address: Option<IpAddr>,
 }
 
 /// What host paths containers may mount.

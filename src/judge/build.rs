@@ -202,8 +202,8 @@ fn host(query: &mut Query, agent: &Agent) -> Result<(), Refusal> {
         let hosts: Value = hosts.iter().map(String::as_str).collect();
         return Err(Refusal::not_allowed("the query parameter extrahosts", &hosts, "image.build-extra-hosts"));
     }
-    match (&agent.policy.container.cgroup_parent, query.text("cgroupparent")) {
-        (Some(parent), _) => query.set("cgroupparent", Param::Text(parent.clone())),
+    match (agent.cgroup_parent(), query.text("cgroupparent")) {
+        (Some(parent), _) => query.set("cgroupparent", Param::Text(parent.to_owned())),
         (None, Some(given)) => {
             return Err(Refusal::not_allowed(
                 "the query parameter cgroupparent",

@@ -1,7 +1,7 @@
 //! What a new container may be given: `POST /containers/create`.
 
 use super::system::BUILDKIT;
-use super::{Agent, Ask, binds, bodies, bridge, containers, images, labels, networks};
+use super::{Agent, Ask, binds, bodies, bridge, containers, images, labels, networks, ports};
 use crate::json::{Object, Value};
 use crate::owner::{BINDS_LABEL, Standing};
 use crate::permit::{Action, Answer, Payload, Permit, RegistryAuth, Step, Verdict};
@@ -63,9 +63,9 @@ pub async fn judge(mut ask: Ask, agent: &Agent, world: &impl World) -> Verdict {
     let host = body.entry_object("HostConfig");
     modes(host, policy)?;
     privileges(host, policy)?;
-    resources(host, policy)?;
+    resources(host, agent)?;
     logging(host, policy)?;
-    publishing(host, policy)?;
+    ports::judge(host, policy)?;
     if let Some(restart) = host.get_mut("RestartPolicy").and_then(Value::as_object_mut) {
         restart_policy(restart)?;
     }
@@ -76,7 +76,7 @@ pub async fn judge(mut ask: Ask, agent: &Agent, world: &impl World) -> Verdict {
     foreign_namespaces(body.entry_object("HostConfig"), agent, world).await.map_err(not_the_image)?;
     let network = connect(&mut body, agent, world).await.map_err(not_the_image)?;
     let mounts = binds::judge(&mut body, &image, agent, world).await.map_err(not_the_image)?;
-    impose(&mut body, policy);
+    impose(&mut body, agent);
     if let Some(record) = mounts.record {
         body.entry_object("Labels").set(BINDS_LABEL, record.to_string());
     }
@@ -228,7 +228,7 @@ fn words(value: Option<&Value>) -> Vec<&str> {
     }
 }
 
-fn resources(host: &Object, policy: &Policy) -> Result<(), Refusal> {
+fn resources(host: &Object, agent: &Agent) -> Result<(), Refusal> {
     if let Some(value) = host.get("OomScoreAdj").filter(|v| v.as_i64().is_some_and(|n| n < 0)) {
         return Err(Refusal::never(
             "HostConfig.OomScoreAdj",
@@ -238,7 +238,7 @@ fn resources(host: &Object, policy: &Policy) -> Result<(), Refusal> {
     }
     ulimits("HostConfig.Ulimits", host.get("Ulimits"))?;
     for (key, value) in host.get("Sysctls").and_then(Value::as_object).into_iter().flat_map(Object::iter) {
-        if !policy::any(&policy.container.sysctls, key) {
+        if !policy::any(&agent.policy.container.sysctls, key) {
             return Err(Refusal::not_allowed(format!("HostConfig.Sysctls.{key}"), value, "container.sysctls"));
         }
     }
@@ -248,8 +248,8 @@ fn resources(host: &Object, policy: &Policy) -> Result<(), Refusal> {
         }
     }
     match host.get("CgroupParent").filter(|v| !v.is_empty()) {
-        // What the policy says is put in its place.
-        Some(value) if policy.container.cgroup_parent.is_none() => {
+        // The agent's is put in its place.
+        Some(value) if agent.cgroup_parent().is_none() => {
             Err(Refusal::not_allowed("HostConfig.CgroupParent", value, "container.cgroup-parent"))
         }
         _ => Ok(()),
@@ -280,38 +280,6 @@ fn logging(host: &Object, policy: &Policy) -> Result<(), Refusal> {
         if !LOG_OPTIONS.contains(&key) {
             // Its value may be a token.
             return Err(Refusal::operation(format!("HostConfig.LogConfig.Config.{key}"), ""));
-        }
-    }
-    Ok(())
-}
-
-fn publishing(host: &Object, policy: &Policy) -> Result<(), Refusal> {
-    let publish = &policy.container.publish;
-    if let Some(value) = host.get("PublishAllPorts").filter(|v| v.as_bool() == Some(true))
-        && (!publish.enabled || publish.loopback_only)
-    {
-        let key = if publish.enabled { "container.publish.loopback-only" } else { "container.publish.enabled" };
-        return Err(Refusal::not_allowed("HostConfig.PublishAllPorts", value, key));
-    }
-    for (port, bindings) in host.get("PortBindings").and_then(Value::as_object).into_iter().flat_map(Object::iter) {
-        let field = format!("HostConfig.PortBindings.{port}");
-        for binding in bindings.as_array().unwrap_or_default() {
-            let part = |key| binding.at(&[key]).and_then(Value::as_str).unwrap_or_default();
-            if !publish.enabled {
-                return Err(Refusal::not_allowed(field, binding, "container.publish.enabled"));
-            }
-            if publish.loopback_only && !matches!(part("HostIp"), "127.0.0.1" | "::1" | "localhost") {
-                return Err(Refusal::not_allowed(field, binding, "container.publish.loopback-only"));
-            }
-            let lowest = part("HostPort").split('-').next().unwrap_or_default();
-            if lowest.is_empty() {
-                continue;
-            }
-            let number: u16 =
-                lowest.parse().map_err(|_| Refusal::malformed(format!("{field} has no port: {}", binding.shown())))?;
-            if number != 0 && number < publish.min_port {
-                return Err(Refusal::not_allowed(field, binding, "container.publish.min-port"));
-            }
         }
     }
     Ok(())
@@ -481,15 +449,15 @@ fn pin(endpoint: &mut Object, network: &Network, agent: &Agent) {
     }
 }
 
-/// What the policy puts on every container, whatever the client says.
-fn impose(body: &mut Object, policy: &Policy) {
-    let container = &policy.container;
+/// What is put on every container, whatever the client says.
+fn impose(body: &mut Object, agent: &Agent) {
+    let container = &agent.policy.container;
     if let Some(user) = &container.user {
         body.set("User", user.as_str());
     }
     let host = body.entry_object("HostConfig");
-    if let Some(parent) = &container.cgroup_parent {
-        host.set("CgroupParent", parent.as_str());
+    if let Some(parent) = agent.cgroup_parent() {
+        host.set("CgroupParent", parent);
     }
     if let Some(link) = &container.link {
         let name = link.split(':').next().unwrap_or_default();

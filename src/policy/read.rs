@@ -8,6 +8,8 @@ use super::{
 use crate::nearest::nearest;
 use crate::toml_file::{self, Kind, Reader, Section, glob, path_problem};
 use ipnet::IpNet;
+use std::net::IpAddr;
+use std::ops::RangeInclusive;
 use std::path::{Component, Path, PathBuf};
 use toml::de::DeTable;
 
@@ -200,14 +202,15 @@ impl Reader {
 
     fn publish(&self, table: Option<&DeTable<'_>>) -> Publish {
         let mut s = self.section("container.publish", table);
+        let ports = s.list("ports", port_range);
         let publish = Publish {
             enabled: s.flag("enabled"),
-            loopback_only: s.flag("loopback-only"),
-            min_port: s.number("min-port", 0, u16::MAX.into()).and_then(|port| u16::try_from(port).ok()).unwrap_or(0),
+            ports: s.at("ports").map(|_| ports),
+            address: s.checked("address", address_problem).and_then(|text| text.parse().ok()),
         };
         if !publish.enabled {
-            s.no_effect("loopback-only", "container.publish.enabled is not true");
-            s.no_effect("min-port", "container.publish.enabled is not true");
+            s.no_effect("ports", "container.publish.enabled is not true");
+            s.no_effect("address", "container.publish.enabled is not true");
         }
         s.finish();
         publish
@@ -458,12 +461,35 @@ fn capability(text: &str) -> Result<String, (String, String)> {
     Err((format!("`{}` is no capability", text.escape_debug()), hint))
 }
 
+/// A port of the host, or a range of them.
+fn port_range(text: &str) -> Result<RangeInclusive<u16>, (String, String)> {
+    let what = || format!("`{}` is no port", text.escape_debug());
+    let port = |text: &str| text.parse::<u16>().ok().filter(|port| *port > 0);
+    let (low, high) = text.split_once('-').unwrap_or((text, text));
+    match (port(low), port(high)) {
+        (Some(low), Some(high)) if low <= high => Ok(low..=high),
+        (Some(low), Some(high)) => Err((what(), format!("did you mean {high}-{low}?"))),
+        _ => Err((what(), "such as \"8080\" or \"20000-29999\", from 1 to 65535".to_owned())),
+    }
+}
+
+/// What is wrong with an address to publish ports on.
+fn address_problem(text: &str) -> Option<String> {
+    match text.parse::<IpAddr>() {
+        Ok(address) if address.is_unspecified() => {
+            Some(format!("`{text}` has no effect: without an address ports may be published on every one"))
+        }
+        Ok(_) => None,
+        Err(_) => Some(format!("`{}` is no address: expected one such as 127.0.0.1", text.escape_debug())),
+    }
+}
+
 fn subnet(text: &str) -> Result<IpNet, (String, String)> {
     let what = || format!("`{}` is no network", text.escape_debug());
     match text.parse::<IpNet>() {
         Ok(net) if net.trunc() == net => Ok(net),
         Ok(net) => Err((what(), format!("did you mean {}?", net.trunc()))),
-        Err(_) => match text.parse::<std::net::IpAddr>() {
+        Err(_) => match text.parse::<IpAddr>() {
             Ok(address) => Err((what(), format!("did you mean {}?", IpNet::from(address)))),
             Err(_) => Err((what(), "such as 10.0.0.0/8".to_owned())),
         },
