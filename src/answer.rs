@@ -17,7 +17,7 @@ mod naming;
 mod networks;
 mod progress;
 mod restore;
-mod scan;
+pub mod scan;
 mod split;
 mod stream;
 mod upstream;
@@ -29,6 +29,7 @@ use crate::engine::Engine;
 use crate::json::{self, Value};
 use crate::judge::Agent;
 use crate::lookup::{Lookup, Memory};
+use crate::owner::LABEL_PREFIX;
 use crate::permit::{Load, Progress, View};
 use crate::reference::Reference;
 use crate::refusal::Refusal;
@@ -41,6 +42,7 @@ use hyper::{Method, Response};
 use known::Moment;
 use scan::Show;
 pub use split::Parts;
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use upstream::{LARGEST_DOCUMENT, OwnContainers, Upstream};
@@ -323,8 +325,18 @@ async fn confirmed(
     let (agent, upstream) = (&*viewer.agent, &*viewer.upstream);
     // One that is gone already was removed by another of the agent's requests.
     let Some(found) = upstream::document(upstream, &format!("/containers/{id}/json")).await? else { return Ok(None) };
-    if let Some(refusal) = made_from_another(&found, judged.image) {
-        return Err(refusal);
+    let (mut image, mut config, mut mounts) = (Cow::default(), &b"{}"[..], &b"null"[..]);
+    for member in scan::members(&found) {
+        let scan::Member { key, value, .. } = member?;
+        match key {
+            b"Image" => image = scan::text(value).unwrap_or_default(),
+            b"Config" => config = value,
+            b"Mounts" => mounts = value,
+            _ => {}
+        }
+    }
+    if image != judged.image.as_str() {
+        return Err(made_from_another(config));
     }
     for name in judged.volumes {
         let mut path = "/volumes/".to_owned();
@@ -336,8 +348,8 @@ async fn confirmed(
         }
         volumes::remember(&volume, viewer, sent)?;
     }
-    if let Some(mounts) = scan::find(&found, "Mounts")?.filter(|m| !scan::is_null(m.value)) {
-        for mount in scan::items(mounts.value) {
+    if !scan::is_null(mounts) {
+        for mount in scan::items(mounts) {
             let name = scan::text_of(mount?.value, "Name")?;
             // Such a name is a new volume's or, by `VolumesFrom`, one of another own container.
             if volumes::made_up(&name) {
@@ -347,11 +359,12 @@ async fn confirmed(
     }
     viewer.memory.known.container(id);
     let mut labels = BTreeMap::new();
-    let config = scan::find(&found, "Config")?.map_or(&b"{}"[..], |m| m.value);
     if let Some(set) = scan::find(config, "Labels")?.filter(|m| !scan::is_null(m.value)) {
         for label in scan::members(set.value) {
             let label = label?;
-            if let (Some(key), Some(value)) = (scan::decoded(label.key), scan::text(label.value)) {
+            // No others are remembered.
+            let key = scan::decoded(label.key).filter(|key| key.starts_with(LABEL_PREFIX));
+            if let (Some(key), Some(value)) = (key, scan::text(label.value)) {
                 labels.insert(key.into_owned(), value.into_owned());
             }
         }
@@ -359,19 +372,12 @@ async fn confirmed(
     Ok(Some(Container { id: Id::new(id), labels }))
 }
 
-/// The refusal if a container was made from another image than this one: the judged image's name is not there any more.
-fn made_from_another(container: &[u8], image: &Id) -> Option<Refusal> {
-    match scan::text_of(container, "Image") {
-        Ok(made_from) if made_from == image.as_str() => None,
-        Ok(_) => {
-            let config = scan::find(container, "Config").ok().flatten().map_or(&b"{}"[..], |m| m.value);
-            let name = scan::text_of(config, "Image").unwrap_or_default();
-            let last = name.rsplit('/').next().unwrap_or_default();
-            let tag = if last.contains([':', '@']) { "" } else { ":latest" };
-            Some(Refusal::absent(format!("No such image: {name}{tag}")))
-        }
-        Err(broken) => Some(broken.into()),
-    }
+/// The refusal where a container was made from another image than the judged one, whose name is not there any more.
+fn made_from_another(config: &[u8]) -> Refusal {
+    let name = scan::text_of(config, "Image").unwrap_or_default();
+    let last = name.rsplit('/').next().unwrap_or_default();
+    let tag = if last.contains([':', '@']) { "" } else { ":latest" };
+    Refusal::absent(format!("No such image: {name}{tag}"))
 }
 
 impl From<scan::Broken> for Refusal {

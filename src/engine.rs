@@ -3,6 +3,7 @@
 use crate::body::{Body, Gather};
 use crate::json::{self, Value};
 use crate::refusal::Refusal;
+use bytes::Bytes;
 use http_body_util::{BodyExt, Limited};
 use hyper::body::{Body as _, Incoming};
 use hyper::client::conn::http1::{self, SendRequest};
@@ -128,30 +129,46 @@ impl Engine {
         body: Option<&Value>,
         header: Option<(&'static str, HeaderValue)>,
     ) -> Result<(StatusCode, Value), Refusal> {
-        let mut request = Request::new(body.map_or(Body::Empty, |value| Body::full(value.to_string())));
-        *request.method_mut() = method;
-        *request.uri_mut() = path_and_query.parse().map_err(|_| self.failed("is asked for a path that is none"))?;
-        introduce(request.headers_mut());
+        let document = body.map_or(Body::Empty, |value| Body::full(value.to_string()));
+        let mut request = self.request(method, path_and_query, document)?;
         if let Some((name, value)) = header {
             request.headers_mut().insert(name, value);
         }
         if body.is_some() {
             request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         }
+        let (status, bytes) = self.exchange(request).await?;
+        let value = if bytes.is_empty() {
+            Value::Null
+        } else {
+            json::parse(&bytes).map_err(|e| self.failed(&format!("answered what is no JSON: {e}")))?
+        };
+        Ok((status, value))
+    }
+
+    /// As `call`, for an answer that is looked at where it lies.
+    ///
+    /// # Errors
+    /// As `send`; also an answer that exceeds the bound or takes too long.
+    pub async fn get(&self, path_and_query: &str) -> Result<(StatusCode, Bytes), Refusal> {
+        self.exchange(self.request(Method::GET, path_and_query, Body::Empty)?).await
+    }
+
+    fn request(&self, method: Method, path_and_query: &str, body: Body) -> Result<Request<Body>, Refusal> {
+        let mut request = Request::new(body);
+        *request.method_mut() = method;
+        *request.uri_mut() = path_and_query.parse().map_err(|_| self.failed("is asked for a path that is none"))?;
+        introduce(request.headers_mut());
+        Ok(request)
+    }
+
+    async fn exchange(&self, request: Request<Body>) -> Result<(StatusCode, Bytes), Refusal> {
         let exchange = async {
             let response = self.send(request).await?;
             let status = response.status();
-            let bytes = Limited::new(response.into_body(), CALL_LIMIT)
-                .collect()
-                .await
-                .map_err(|e| self.failed(&format!("broke off its answer: {e}")))?
-                .to_bytes();
-            let value = if bytes.is_empty() {
-                Value::Null
-            } else {
-                json::parse(&bytes).map_err(|e| self.failed(&format!("answered what is no JSON: {e}")))?
-            };
-            Ok((status, value))
+            let body = Limited::new(response.into_body(), CALL_LIMIT).collect().await;
+            let body = body.map_err(|e| self.failed(&format!("broke off its answer: {e}")))?;
+            Ok((status, body.to_bytes()))
         };
         timeout(CALL_TIMEOUT, exchange).await.unwrap_or_else(|_| Err(self.failed("does not answer")))
     }

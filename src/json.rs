@@ -30,7 +30,32 @@ pub enum Value {
 
 /// The literal of a JSON number.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Number(String);
+pub struct Number(Literal);
+
+#[derive(Debug, Clone, PartialEq)]
+enum Literal {
+    /// One that is written so, and in no other way.
+    Int(i64),
+    /// Any other.
+    Text(Box<str>),
+}
+
+impl Number {
+    fn read(literal: &str) -> Self {
+        match literal.parse() {
+            Ok(n) if literal != "-0" => Self(Literal::Int(n)),
+            _ => Self(Literal::Text(literal.into())),
+        }
+    }
+
+    fn encode(&self, out: &mut String) {
+        match &self.0 {
+            Literal::Int(0) => out.push('0'),
+            Literal::Int(n) => out.push_str(&n.to_string()),
+            Literal::Text(literal) => out.push_str(literal),
+        }
+    }
+}
 
 /// An object: members in order, no key twice.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -94,7 +119,8 @@ impl Value {
         match self {
             Value::Null | Value::Bool(false) => true,
             Value::Bool(true) => false,
-            Value::Number(n) => n.0 == "0" || n.0 == "0.0" || n.0 == "-0",
+            Value::Number(Number(Literal::Int(n))) => *n == 0,
+            Value::Number(Number(Literal::Text(n))) => matches!(&**n, "0.0" | "-0"),
             Value::String(s) => s.is_empty(),
             Value::Array(a) => a.is_empty(),
             Value::Object(o) => o.0.is_empty(),
@@ -112,7 +138,8 @@ impl Value {
     /// The integer of a number that is one and fits.
     pub fn as_i64(&self) -> Option<i64> {
         match self {
-            Value::Number(n) => n.0.parse().ok(),
+            Value::Number(Number(Literal::Int(n))) => Some(*n),
+            Value::Number(Number(Literal::Text(n))) => n.parse().ok(),
             _ => None,
         }
     }
@@ -208,7 +235,7 @@ impl From<bool> for Value {
 
 impl From<i64> for Value {
     fn from(n: i64) -> Self {
-        Value::Number(Number(n.to_string()))
+        Value::Number(Number(Literal::Int(n)))
     }
 }
 
@@ -295,6 +322,22 @@ impl Object {
         self.0.is_empty()
     }
 
+    /// Keeps the members for which `keep` says so, until it fails; it may change keys, if they stay different.
+    ///
+    /// # Errors
+    /// That of `keep`.
+    pub fn try_retain<E>(&mut self, mut keep: impl FnMut(&mut String, &mut Value) -> Result<bool, E>) -> Result<(), E> {
+        let mut failed = None;
+        self.0.retain_mut(|(k, v)| match &failed {
+            Some(_) => true,
+            None => keep(k, v).unwrap_or_else(|e| {
+                failed = Some(e);
+                true
+            }),
+        });
+        failed.map_or(Ok(()), Err)
+    }
+
     /// Keeps the members for which `keep` says so.
     pub fn retain(&mut self, mut keep: impl FnMut(&str, &mut Value) -> bool) {
         self.0.retain_mut(|(k, v)| keep(k, v));
@@ -325,7 +368,7 @@ impl fmt::Display for Value {
 impl Value {
     /// The encoding that is sent: compact, keys and strings escaped as JSON requires.
     pub fn encoded(&self) -> String {
-        let mut out = String::with_capacity(256);
+        let mut out = String::with_capacity(1024);
         self.encode(&mut out);
         out
     }
@@ -335,7 +378,7 @@ impl Value {
             Value::Null => out.push_str("null"),
             Value::Bool(true) => out.push_str("true"),
             Value::Bool(false) => out.push_str("false"),
-            Value::Number(n) => out.push_str(&n.0),
+            Value::Number(n) => n.encode(out),
             Value::String(s) => encode_string(s, out),
             Value::Array(items) => {
                 out.push('[');
@@ -364,23 +407,58 @@ impl Value {
 }
 
 fn encode_string(s: &str, out: &mut String) {
+    out.reserve(s.len() + 2);
     out.push('"');
     let mut rest = s;
-    // What is escaped is ASCII, so every place that is found is the beginning of a character.
-    while let Some(at) = rest.bytes().position(|b| b == b'"' || b == b'\\' || b < b' ') {
-        let (plain, special) = rest.split_at(at);
+    loop {
+        // What is escaped is ASCII, so every place that is found is the beginning of a character.
+        let (plain, special) = rest.split_at(plain(rest.as_bytes()));
         out.push_str(plain);
         let mut chars = special.chars();
         match chars.next() {
             Some('"') => out.push_str("\\\""),
             Some('\\') => out.push_str("\\\\"),
             Some(c) => out.push_str(&format!("\\u{:04x}", u32::from(c))),
-            None => {}
+            None => break,
         }
         rest = chars.as_str();
     }
-    out.push_str(rest);
     out.push('"');
+}
+
+/// How many bytes of a string's inside stand for themselves, before the next quote, backslash or control character. Eight
+/// are looked at in one step.
+fn plain(text: &[u8]) -> usize {
+    const ONES: u64 = u64::from_le_bytes([0x01; 8]);
+    const HIGH: u64 = u64::from_le_bytes([0x80; 8]);
+    const QUOTES: u64 = u64::from_le_bytes([b'"'; 8]);
+    const BACKSLASHES: u64 = u64::from_le_bytes([b'\\'; 8]);
+    // A byte that is less than `least` (at most 0x80) has its high bit set in the result, and none before the first one
+    // has.
+    let less = |word: u64, least: u64| word.wrapping_sub(ONES * least) & !word & HIGH;
+    let special = |word: [u8; 8]| {
+        let word = u64::from_le_bytes(word);
+        let found = less(word, 0x20) | less(word ^ QUOTES, 1) | less(word ^ BACKSLASHES, 1);
+        (found != 0).then(|| (found.trailing_zeros() / 8) as usize)
+    };
+    let (words, rest) = text.as_chunks::<8>();
+    for (i, word) in words.iter().enumerate() {
+        if let Some(n) = special(*word) {
+            return i * 8 + n;
+        }
+    }
+    // The last eight again, though some of them were looked at already.
+    match (rest, text.last_chunk::<8>()) {
+        ([], _) => text.len(),
+        (_, Some(word)) => special(*word).map_or(text.len(), |n| text.len() - 8 + n),
+        (short, None) => short.iter().position(|b| matches!(b, b'"' | b'\\' | ..b' ')).unwrap_or(short.len()),
+    }
+}
+
+/// One bit for a key. Keys with different bits are different.
+fn mark(key: &[u8]) -> u128 {
+    let at = |place| key.get(place).copied().map_or(0, usize::from);
+    1 << ((at(0) * 7 + at(key.len() / 2) * 11 + at(key.len().wrapping_sub(1)) * 13 + key.len()) % 128)
 }
 
 struct Reader<'a> {
@@ -449,20 +527,24 @@ impl Reader<'_> {
     }
 
     fn object(&mut self) -> Result<Value, JsonError> {
-        let mut members: Vec<(String, Value)> = Vec::with_capacity(16);
-        // Objects like a HostConfig are searched; large ones (thousands of labels) would make that quadratic.
-        let mut seen = std::collections::HashSet::new();
         self.space();
         if self.peek() == Some(b'}') {
             self.at += 1;
-            return Ok(Value::Object(Object(members)));
+            return Ok(Value::Object(Object::new()));
         }
+        let mut members: Vec<(String, Value)> = Vec::with_capacity(16);
+        // Objects like a HostConfig are searched; large ones (thousands of labels) would make that quadratic.
+        let mut seen = std::collections::HashSet::new();
+        let mut marks = 0;
         loop {
             self.space();
             let start = self.at;
             let key = self.string()?;
             let twice = if members.len() < 100 {
-                members.iter().any(|(k, _)| *k == key)
+                let mark = mark(key.as_bytes());
+                let perhaps = marks & mark != 0;
+                marks |= mark;
+                perhaps && members.iter().any(|(k, _)| *k == key)
             } else {
                 if seen.is_empty() {
                     seen.extend(members.iter().map(|(k, _)| k.clone()));
@@ -533,7 +615,7 @@ impl Reader<'_> {
             self.digits()?;
         }
         let literal = self.text.get(start..self.at).unwrap_or_default();
-        Ok(Value::Number(Number(literal.to_owned())))
+        Ok(Value::Number(Number::read(literal)))
     }
 
     fn digits(&mut self) -> Result<(), JsonError> {
@@ -546,13 +628,8 @@ impl Reader<'_> {
 
     fn string(&mut self) -> Result<String, JsonError> {
         self.expect(b'"', "expected a string")?;
-        let mut out = String::new();
+        let mut out = self.plain().to_owned();
         loop {
-            let start = self.at;
-            while matches!(self.peek(), Some(b) if b != b'"' && b != b'\\' && b >= b' ') {
-                self.at += 1;
-            }
-            out.push_str(self.text.get(start..self.at).unwrap_or_default());
             match self.peek() {
                 Some(b'"') => {
                     self.at += 1;
@@ -561,11 +638,19 @@ impl Reader<'_> {
                 Some(b'\\') => {
                     self.at += 1;
                     out.push(self.escape()?);
+                    out.push_str(self.plain());
                 }
                 Some(_) => return Err(self.error("a control character stands in a string")),
                 None => return Err(self.error("the document ends within a string")),
             }
         }
+    }
+
+    /// What stands for itself from here on.
+    fn plain(&mut self) -> &str {
+        let start = self.at;
+        self.at += plain(self.bytes.get(start..).unwrap_or_default());
+        self.text.get(start..self.at).unwrap_or_default()
     }
 
     fn escape(&mut self) -> Result<char, JsonError> {
@@ -620,7 +705,7 @@ impl Reader<'_> {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
+#[expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 mod tests {
     use super::*;
 
@@ -675,6 +760,21 @@ mod tests {
         assert!(parse(deep.as_bytes()).is_err());
         let fine = "[".repeat(32) + &"]".repeat(32);
         assert!(parse(fine.as_bytes()).is_ok());
+    }
+
+    #[test]
+    fn plain_text_ends_where_something_is_escaped() {
+        for byte in 0..=u8::MAX {
+            let special = byte < b' ' || byte == b'"' || byte == b'\\';
+            for at in 0..20 {
+                let mut text = [b'\xc3'; 20];
+                text[at] = byte;
+                assert_eq!(plain(&text), if special { at } else { text.len() }, "{byte} at {at}");
+                // What comes behind it changes nothing.
+                text[19] = b'"';
+                assert_eq!(plain(&text), if special { at } else { 19 }, "{byte} at {at}");
+            }
+        }
     }
 
     #[test]

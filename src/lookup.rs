@@ -1,6 +1,7 @@
 //! The `World` of production: facts asked of the engine and of the host's file system, and the little that is
 //! remembered between requests. Nothing remembered matters: forgetting it costs a look-up, or makes an image shared.
 
+use crate::answer::scan::{self, Broken};
 use crate::answer::{self, known::Known};
 use crate::body::Body;
 use crate::engine::{self, Engine};
@@ -14,11 +15,13 @@ use crate::refusal::Refusal;
 use crate::registry;
 use crate::route::percent_encode;
 use crate::world::{Container, Id, Image, Network, PathFact, Sockets, Volume, World};
+use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::{Method, Request, StatusCode};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::os::fd::OwnedFd;
@@ -147,14 +150,22 @@ impl Lookup {
 
     /// The object that the engine has at a path; nothing where it has none.
     async fn get(&self, path: &str) -> Result<Option<Value>, Refusal> {
-        match self.engine.call(Method::GET, path, None).await? {
-            (StatusCode::OK, value) => Ok(Some(value)),
-            (StatusCode::NOT_FOUND, _) => Ok(None),
+        let Some(document) = self.document(path).await? else { return Ok(None) };
+        json::parse(&document).map(Some).map_err(|e| Refusal::Engine {
+            message: format!("the engine's answer to {path} is no JSON that can be read in one way: {e}"),
+        })
+    }
+
+    /// The same as the engine encoded it.
+    async fn document(&self, path: &str) -> Result<Option<Bytes>, Refusal> {
+        let (status, answer) = self.engine.get(path).await?;
+        let said = || json::parse(&answer).map_or_else(|_| message(&Value::Null), |answer| message(&answer));
+        match status {
+            StatusCode::OK => Ok(Some(answer)),
+            StatusCode::NOT_FOUND => Ok(None),
             // Such as "Multiple IDs found with provided prefix": the engine's own words, for its own status.
-            (StatusCode::BAD_REQUEST, value) => Err(Refusal::Rejected { message: message(&value) }),
-            (status, value) => {
-                Err(Refusal::Engine { message: format!("the engine answered {status}: {}", message(&value)) })
-            }
+            StatusCode::BAD_REQUEST => Err(Refusal::Rejected { message: said() }),
+            status => Err(Refusal::Engine { message: format!("the engine answered {status}: {}", said()) }),
         }
     }
 
@@ -292,6 +303,77 @@ pub fn text(value: &Value, path: &[&str]) -> String {
     value.at(path).and_then(Value::as_str).unwrap_or_default().to_owned()
 }
 
+/// What the engine's inspection says of an image, and how many tags it has.
+fn image(document: &[u8]) -> Result<(Image, usize), Broken> {
+    let some = |value: &[u8]| !scan::is_null(value);
+    let texts = |value| -> Result<Vec<String>, Broken> {
+        let items = if some(value) { scan::items(value) } else { scan::items(b"[]") };
+        items.filter_map(|item| item.map(|item| scan::text(item.value).map(Cow::into_owned)).transpose()).collect()
+    };
+    let names = |value| -> Result<Vec<String>, Broken> {
+        let mut names = texts(value)?;
+        names.retain(|name| !name.contains("<none>"));
+        Ok(names)
+    };
+    let mut image = Image {
+        id: Id::new(""),
+        labels: BTreeMap::new(),
+        tagged: false,
+        brought: false,
+        pulled: false,
+        digests: Vec::new(),
+        volumes: Vec::new(),
+        on_build: Vec::new(),
+        env: Vec::new(),
+        platform: String::new(),
+    };
+    let (mut tags, mut config, mut os, mut architecture) = (0, &b"null"[..], Cow::default(), Cow::default());
+    for member in scan::members(document) {
+        let scan::Member { key, value, .. } = member?;
+        match key {
+            b"Id" => image.id = Id::new(scan::text(value).unwrap_or_default()),
+            b"RepoTags" => tags = names(value)?.len(),
+            b"RepoDigests" => {
+                let names = names(value)?;
+                image.tagged = !names.is_empty();
+                image.digests = names.iter().filter_map(|name| Reference::parse(name).ok()).collect();
+            }
+            b"Config" => config = value,
+            b"Os" => os = scan::text(value).unwrap_or_default(),
+            b"Architecture" => architecture = scan::text(value).unwrap_or_default(),
+            _ => {}
+        }
+    }
+    image.tagged |= tags > 0;
+    image.platform = format!("{os}/{architecture}");
+    if !some(config) {
+        return Ok((image, tags));
+    }
+    for member in scan::members(config) {
+        let scan::Member { key, value, .. } = member?;
+        match key {
+            b"Labels" if some(value) => {
+                for label in scan::members(value) {
+                    let label = label?;
+                    let text = Broken("a label is no text");
+                    let (key, value) = (scan::decoded(label.key).ok_or(text)?, scan::text(label.value).ok_or(text)?);
+                    image.labels.insert(key.into_owned(), value.into_owned());
+                }
+            }
+            b"Volumes" if some(value) => {
+                for volume in scan::members(value) {
+                    let path = scan::decoded(volume?.key).ok_or(Broken("a volume's path is no text"))?;
+                    image.volumes.push(path.into_owned());
+                }
+            }
+            b"OnBuild" => image.on_build = texts(value)?,
+            b"Env" => image.env = texts(value)?,
+            _ => {}
+        }
+    }
+    Ok((image, tags))
+}
+
 fn network(value: &Value) -> Network {
     Network { id: Id::new(text(value, &["Id"])), name: text(value, &["Name"]), labels: labels(value.at(&["Labels"])) }
 }
@@ -313,40 +395,18 @@ impl World for Lookup {
     }
 
     async fn image(&self, reference: &str) -> Result<Option<Image>, Refusal> {
-        let Some(found) = self.get(&format!("/images/{}/json", encoded(reference))).await? else { return Ok(None) };
-        let id = Id::new(text(&found, &["Id"]));
-        let names = |key| {
-            let names = found.at(&[key]).and_then(Value::as_array).unwrap_or_default();
-            names.iter().filter(|name| name.as_str().is_some_and(|name| !name.contains("<none>"))).count()
-        };
+        let path = format!("/images/{}/json", encoded(reference));
+        let Some(document) = self.document(&path).await? else { return Ok(None) };
+        let (mut image, tags) = image(&document)?;
         // A name that the owner gave it is the owner's to take away, as long as that leaves it another.
-        let spare = names("RepoTags") > 1 && self.memory.named(reference, &id);
-        let config = |key| found.at(&["Config", key]);
-        let labels = labels(config("Labels"));
+        let named = self.memory.named(reference, &image.id);
+        let spare = named && tags > 1;
         // One that another built elsewhere may come to be another's here as well: then only the names that the owner
         // gave it are the owner's.
-        let built_by = labels.get(OWNER_LABEL);
-        let mine = built_by.is_none_or(|owner| owner == self.agent.owner.as_str()) || self.memory.named(reference, &id);
-        Ok(Some(Image {
-            labels,
-            tagged: names("RepoTags") + names("RepoDigests") > 0,
-            brought: spare || (mine && self.memory.brought.borrow().contains(&id)),
-            pulled: self.memory.pulled.borrow().contains(&id),
-            digests: strings(found.at(&["RepoDigests"]))
-                .iter()
-                .filter_map(|name| Reference::parse(name).ok())
-                .collect(),
-            volumes: config("Volumes")
-                .and_then(Value::as_object)
-                .into_iter()
-                .flat_map(Object::iter)
-                .map(|(path, _)| path.to_owned())
-                .collect(),
-            on_build: strings(config("OnBuild")),
-            env: strings(config("Env")),
-            platform: format!("{}/{}", text(&found, &["Os"]), text(&found, &["Architecture"])),
-            id,
-        }))
+        let mine = named || image.labels.get(OWNER_LABEL).is_none_or(|owner| owner == self.agent.owner.as_str());
+        image.brought = spare || (mine && self.memory.brought.borrow().contains(&image.id));
+        image.pulled = self.memory.pulled.borrow().contains(&image.id);
+        Ok(Some(image))
     }
 
     async fn pull(

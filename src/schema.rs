@@ -73,7 +73,7 @@ pub enum Shape {
 /// wrong shape, a value that is not allowed.
 pub fn check(fields: &'static [Field], document: Value) -> Result<Object, Refusal> {
     match document {
-        Value::Object(object) => object_pass(fields, object, Path::Root),
+        Value::Object(mut object) => object_pass(fields, &mut object, Path::Root).map(|()| object),
         other => Err(Refusal::malformed(format!("the body must be a JSON object, not {}", other.kind()))),
     }
 }
@@ -97,17 +97,19 @@ impl std::fmt::Display for Path<'_> {
     }
 }
 
-fn object_pass(fields: &'static [Field], object: Object, path: Path<'_>) -> Result<Object, Refusal> {
+fn object_pass(fields: &'static [Field], object: &mut Object, path: Path<'_>) -> Result<(), Refusal> {
     let mut seen = vec![false; fields.len()];
-    let mut out = Vec::with_capacity(object.len());
-    for (key, value) in object {
-        let exact = fields.iter().position(|f| f.name == key);
-        let place = exact.or_else(|| fields.iter().position(|f| json::folds_to(&key, f.name)));
+    object.try_retain(|key, value| {
+        let first = key.as_bytes().first();
+        let exact = fields
+            .iter()
+            .position(|f| f.name.len() == key.len() && f.name.as_bytes().first() == first && f.name == key);
+        let place = exact.or_else(|| fields.iter().position(|f| json::folds_to(key, f.name)));
         let Some((field, seen)) = place.and_then(|place| Some((fields.get(place)?, seen.get_mut(place)?))) else {
             if value.is_empty() {
-                continue;
+                return Ok(false);
             }
-            return Err(Refusal::unknown(Path::Key(&path, &key).to_string()));
+            return Err(Refusal::unknown(Path::Key(&path, key).to_string()));
         };
         let path = Path::Key(&path, field.name);
         if std::mem::replace(seen, true) {
@@ -115,59 +117,52 @@ fn object_pass(fields: &'static [Field], object: Object, path: Path<'_>) -> Resu
                 "{path} stands twice (the engine reads keys without regard to case)"
             )));
         }
-        if let Some(value) = value_pass(field.treat, value, path)? {
-            // A key that is written as the Engine API does is used again.
-            out.push((if exact.is_some() { key } else { field.name.to_owned() }, value));
+        if exact.is_none() {
+            field.name.clone_into(key);
         }
-    }
-    Ok(out.into_iter().collect())
+        value_pass(field.treat, value, path)
+    })
 }
 
-fn value_pass(treat: Treat, value: Value, path: Path<'_>) -> Result<Option<Value>, Refusal> {
-    if value == Value::Null {
-        return Ok(None);
+/// Is the value kept?
+fn value_pass(treat: Treat, value: &mut Value, path: Path<'_>) -> Result<bool, Refusal> {
+    if *value == Value::Null {
+        return Ok(false);
     }
     let wrong =
         |expected: &str, value: &Value| Refusal::malformed(format!("{path} must be {expected}, not {}", value.kind()));
-    Ok(match treat {
-        Treat::Plain(shape) | Treat::Judged(shape) => {
-            if let Err(expected) = shaped(shape, &value) {
-                return Err(wrong(expected, &value));
-            }
-            Some(value)
+    match (treat, value) {
+        (Treat::Plain(shape) | Treat::Judged(shape), value) => {
+            shaped(shape, value).map_err(|expected| wrong(expected, value))?;
         }
-        Treat::Silent(_) if value.is_empty() => Some(value),
-        Treat::Silent(key) | Treat::Null(key) => return Err(Refusal::not_allowed(path.to_string(), &value, key)),
-        Treat::Drop => None,
-        Treat::Object(fields) => match value {
-            Value::Object(object) => Some(Value::Object(object_pass(fields, object, path)?)),
-            other => return Err(wrong("an object", &other)),
-        },
-        Treat::Each(fields) => match value {
-            Value::Array(items) => {
-                let item = |(at, item)| match item {
-                    Value::Object(object) => Ok(Value::Object(object_pass(fields, object, Path::Item(&path, at))?)),
-                    other => Err(wrong("a list of objects", &other)),
-                };
-                Some(Value::Array(items.into_iter().enumerate().map(item).collect::<Result<_, _>>()?))
+        (Treat::Silent(_), value) if value.is_empty() => {}
+        (Treat::Silent(key) | Treat::Null(key), value) => {
+            return Err(Refusal::not_allowed(path.to_string(), value, key));
+        }
+        (Treat::Drop, _) => return Ok(false),
+        (Treat::Object(fields), Value::Object(object)) => object_pass(fields, object, path)?,
+        (Treat::Object(_), other) => return Err(wrong("an object", other)),
+        (Treat::Each(fields), Value::Array(items)) => {
+            for (at, item) in items.iter_mut().enumerate() {
+                match item {
+                    Value::Object(object) => object_pass(fields, object, Path::Item(&path, at))?,
+                    other => return Err(wrong("a list of objects", other)),
+                }
             }
-            other => return Err(wrong("a list", &other)),
-        },
-        Treat::Map(fields) => match value {
-            Value::Object(members) => {
-                let member = |(key, member): (String, Value)| match member {
-                    Value::Object(object) => {
-                        let object = object_pass(fields, object, Path::Key(&path, &key))?;
-                        Ok((key, Value::Object(object)))
-                    }
-                    Value::Null => Ok((key, Value::Object(Object::new()))),
-                    other => Err(wrong("an object of objects", &other)),
-                };
-                Some(Value::Object(members.into_iter().map(member).collect::<Result<_, _>>()?))
+        }
+        (Treat::Each(_), other) => return Err(wrong("a list", other)),
+        (Treat::Map(fields), Value::Object(members)) => {
+            for (key, member) in members.iter_mut() {
+                match member {
+                    Value::Object(object) => object_pass(fields, object, Path::Key(&path, key))?,
+                    Value::Null => *member = Value::Object(Object::new()),
+                    other => return Err(wrong("an object of objects", other)),
+                }
             }
-            other => return Err(wrong("an object", &other)),
-        },
-    })
+        }
+        (Treat::Map(_), other) => return Err(wrong("an object", other)),
+    }
+    Ok(true)
 }
 
 impl From<Object> for Value {

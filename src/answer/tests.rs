@@ -1,7 +1,7 @@
 //! Answers recorded on real engines (20.10 and 29), with own, foreign and unowned objects in each.
 
 use super::*;
-use crate::owner::Owner;
+use crate::owner::{OWNER_LABEL, Owner};
 use crate::policy::Policy;
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -447,7 +447,9 @@ fn a_new_container_is_what_was_judged() {
     assert_eq!(shown, answer);
     let container = container.expect("a container");
     assert_eq!(container.id.as_str(), id);
-    assert_eq!(container.labels.get("a").map(String::as_str), Some("x<y>"));
+    assert_eq!(container.labels.get(OWNER_LABEL).map(String::as_str), Some("me"));
+    // Of the client's own labels none is remembered.
+    assert_eq!(container.labels.get("a"), None);
     let (shown, _) = create(&answer, Judged { warnings: &warnings, image: &image, volumes: none }).expect("made");
     assert_eq!(shown, format!("{{\"Id\":\"{id}\",\"Warnings\":[\"a\",\"\\\"no\\\"\"]}}\n"));
     let null = answer.replace("[\"a\"]", "null");
