@@ -152,7 +152,7 @@ async fn perform(
     let of_processes = matches!(route, Route::Containers(Containers::Top(_)));
     let renamed = Renamed::of(&route, request.uri().path());
     let guard = Rc::clone(guard);
-    let plain = before.is_empty() && after.is_empty();
+    let plain = before.is_empty() && after.is_empty() && !matches!(answer, Answer::Created { .. });
     let exchange = async move {
         let held = steps::before(&guard.world, &before).await?;
         for step in &mut after {
