@@ -91,8 +91,11 @@ async fn measure(plan: &Plan, case: &Case, targets: &[Target], report: &mut Repo
         Work::Requests(_) | Work::Echo | Work::LogLine => plan.rounds,
     };
     let mut failed = Vec::new();
-    for _ in 0..rounds {
-        for target in targets {
+    for round in 0..rounds {
+        // There and back, so that nobody profits from its place in the row.
+        let there = targets.iter();
+        let turns: Vec<_> = if round % 2 == 0 { there.collect() } else { there.rev().collect() };
+        for target in turns {
             if failed.contains(&target.kind) {
                 continue;
             }

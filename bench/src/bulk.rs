@@ -119,11 +119,13 @@ pub async fn ping_pong(wire: &mut Wire) -> Result<()> {
     if got == sent { Ok(()) } else { Err(bad("another echo than what was sent".into())) }
 }
 
-/// p50 and p99 of the way of a followed log's line from the engine to the client, in microseconds.
+/// p50 and p99 of the way of a followed log's line from the engine to the client, and CPU time for each, in
+/// microseconds.
 pub async fn log_line(target: &Target, time: Duration) -> Result<Vec<f64>> {
     let mut wire = ask(&target.socket, "GET", "logs?follow=1&stdout=1", "").await?;
     expect(&mut wire, 200).await?;
     let until = Instant::now() + time;
+    let before = target.process.cpu()?;
     let mut waits = Vec::new();
     while Instant::now() < until {
         let line = wire.chunk().await?;
@@ -132,7 +134,8 @@ pub async fn log_line(target: &Target, time: Duration) -> Result<Vec<f64>> {
         let sent = text.trim().parse().map_err(|_| bad(format!("log line `{}`", text.escape_debug())))?;
         waits.push(arrived.saturating_sub(Duration::from_nanos(sent)));
     }
-    Ok(vec![micros(percentile(&mut waits, 50)), micros(percentile(&mut waits, 99))])
+    let each = micros(target.process.cpu()? - before) / waits.len() as f64;
+    Ok(vec![micros(percentile(&mut waits, 50)), micros(percentile(&mut waits, 99)), each])
 }
 
 /// An attached stream, hijacked.

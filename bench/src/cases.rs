@@ -66,7 +66,11 @@ pub fn all() -> Vec<Case> {
         Case {
             name: "line of a followed log",
             work: Work::LogLine,
-            measures: vec![Measure::Seen("p50, µs", TimesRelay(1.1)), Measure::Seen("p99, µs", Open)],
+            measures: vec![
+                Measure::Seen("p50, µs", TimesRelay(1.1)),
+                Measure::Seen("p99, µs", Open),
+                Measure::Taken("CPU, µs", Open),
+            ],
         },
     ]
 }

@@ -37,9 +37,14 @@ impl Samples {
     }
 
     fn median(&self, kind: Kind) -> Option<f64> {
-        let mut samples: Vec<_> = self.0[kind as usize].iter().copied().filter(|sample| sample.is_finite()).collect();
-        samples.sort_by(f64::total_cmp);
-        samples.get(samples.len() / 2).copied()
+        median(self.0[kind as usize].iter().copied())
+    }
+
+    /// How many times another's number sockguard's is: the median over the rounds, each compared with itself. What
+    /// disturbs a whole round disturbs both.
+    fn ratio(&self, other: Kind) -> Option<f64> {
+        let rounds = self.0[Kind::Sockguard as usize].iter().zip(&self.0[other as usize]);
+        median(rounds.map(|(ours, other)| ours / other))
     }
 }
 
@@ -63,16 +68,14 @@ impl Report {
         for (measure, samples) in measures.iter().zip(samples) {
             let (Measure::Seen(unit, limit) | Measure::Taken(unit, limit)) = *measure;
             let ours = samples.median(Kind::Sockguard);
-            let relay = samples.median(Kind::Relay);
-            let direct = match measure {
-                Measure::Seen(..) => samples.median(Kind::Direct),
-                Measure::Taken(..) => None,
+            let (direct, over_direct) = match measure {
+                Measure::Seen(..) => (samples.median(Kind::Direct), samples.ratio(Kind::Direct)),
+                Measure::Taken(..) => (None, None),
             };
-            let numbers: String = [direct, relay, samples.median(Kind::RelayTwo), ours]
+            let over_relay = samples.ratio(Kind::Relay);
+            let numbers: String = [direct, samples.median(Kind::Relay), samples.median(Kind::RelayTwo), ours]
                 .map(|number| format!("{:>11}", shown(number)))
                 .concat();
-            let over_direct = ratio(ours, direct);
-            let over_relay = ratio(ours, relay);
             let (limit, held) = match limit {
                 Limit::Open => (String::new(), None),
                 Limit::AtMost(most) => (format!("≤ {most}"), ours.map(|ours| ours <= most)),
@@ -125,8 +128,10 @@ impl Report {
     }
 }
 
-fn ratio(ours: Option<f64>, other: Option<f64>) -> Option<f64> {
-    Some(ours? / other?).filter(|ratio| ratio.is_finite())
+fn median(numbers: impl Iterator<Item = f64>) -> Option<f64> {
+    let mut numbers: Vec<_> = numbers.filter(|number| number.is_finite()).collect();
+    numbers.sort_by(f64::total_cmp);
+    numbers.get(numbers.len() / 2).copied()
 }
 
 fn shown(number: Option<f64>) -> String {
