@@ -407,7 +407,7 @@ fn it_starts_in_a_moment_and_again_after_it_was_killed() {
     for _ in 0..3 {
         let begun = Instant::now();
         let mut guard = Guard::start(&mut command);
-        assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+        assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
         assert_eq!(run(sockguard().arg("health").arg("-filename").arg(&socket)).0, Some(0));
         guard.child.kill().unwrap();
         guard.child.wait().unwrap();

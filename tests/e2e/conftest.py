@@ -24,6 +24,10 @@ import parity  # noqa: E402
 # A test that takes longer than this hangs.
 LONGEST = 600
 
+# If more tests than this fail, it is no noise, and nobody has to wait for all to fail twice.
+MOST_TWICE = 20
+run_twice = []
+
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "last: run after all others")
@@ -71,7 +75,8 @@ def pytest_runtest_protocol(item, nextitem):
     reports = runtestprotocol(item, nextitem=nextitem, log=False)
     failed = [report for report in reports if report.failed]
     once = item.get_closest_marker("security") and any(report.when != "setup" for report in failed)
-    if failed and not once:
+    if failed and not once and len(run_twice) < MOST_TWICE:
+        run_twice.append(item.nodeid)
         first = failed[0]
         first.sections += [(report.when, report.longreprtext) for report in failed[1:]]
         first.outcome = "rerun"

@@ -105,7 +105,8 @@ def leaks(w):
             problems.append(f"a secret is in the answer to {request[:100]}")
         for what, identifier in w.stage.ids().items():
             if identifier and identifier[:12] in answer.text and identifier[:10] not in w.said:
-                problems.append(f"the ID of {what} is in the answer to {request[:100]}")
+                at = answer.text.index(identifier[:12])
+                problems.append(f"the ID of {what} is in the answer to {request[:100]}: {answer.text[max(0, at - 300):at + 300]}")
     return problems
 
 

@@ -74,7 +74,7 @@ def state_of(engine, world):
     return (
         container["Name"], container["State"]["Status"], container["State"]["StartedAt"], container["HostConfig"]["Memory"], container["Config"]["Labels"],
         sorted(container["NetworkSettings"]["Networks"]), raw(engine.socket, "GET", f"/containers/{world.stopped}/json").status,
-        raw(engine.socket, "GET", f"/containers/{world.container}/changes").json(),
+        engine.changed(container),
         raw(engine.socket, "GET", f"/volumes/{world.volume}").status, raw(engine.socket, "GET", f"/networks/{world.network}").json()["Name"],
         sorted(raw(engine.socket, "GET", f"/networks/{world.network}").json()["Containers"]), raw(engine.socket, "GET", f"/images/{world.tag}/json").json()["Id"],
         raw(engine.socket, "GET", f"/images/{world.image}/json").json()["RepoTags"], raw(engine.socket, "GET", f"/exec/{world.exec}/json").json()["Running"],

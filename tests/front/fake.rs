@@ -19,7 +19,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 /// Nothing here takes longer, unless it hangs.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The ID of a container that is the agent's own.
 pub const OWN: &str = "1111111111111111111111111111111111111111111111111111111111111111";
@@ -288,6 +288,13 @@ impl Setup {
 pub async fn fine(_: Message, mut peer: Peer) -> Option<Peer> {
     peer.send("HTTP/1.1 200 OK\r\nApi-Version: 1.41\r\nContent-Type: text/plain\r\nX-Secret: no\r\nContent-Length: 2\r\n\r\nOK").await;
     Some(peer)
+}
+
+/// Completes when the condition holds.
+pub async fn until(condition: impl Fn() -> bool) {
+    while !condition() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
 }
 
 /// Completes when the other side of a socket is closed altogether.

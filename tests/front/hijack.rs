@@ -1,6 +1,6 @@
 //! Connections that leave HTTP.
 
-use super::fake::{EXEC, Message, OWN, Peer, guarded, json, run};
+use super::fake::{EXEC, Message, OWN, PATIENCE, Peer, guarded, json, run, until};
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
@@ -226,7 +226,7 @@ fn when_the_engine_ends_the_client_is_told_though_it_never_ends_its_own_side() {
         client.send(format!("{ATTACH}{UPGRADE}unread input")).await;
         client.until("\r\n\r\n").await.unwrap();
         assert_eq!(client.rest().await, b"last words");
-        assert!(setup.fake().open.get() <= 1);
+        until(|| setup.fake().open.get() <= 1).await;
     });
 }
 
@@ -252,9 +252,8 @@ fn what_a_killed_client_had_sent_arrives_and_then_the_engines_side_closes() {
         client.until("\r\n\r\n").await.unwrap();
         client.send(vec![b'x'; 100_000]).await;
         drop(client);
-        tokio::time::sleep(Duration::from_millis(1000)).await;
+        until(|| setup.fake().open.get() <= 1).await;
         assert_eq!(heard.borrow().len(), 100_000);
-        assert!(setup.fake().open.get() <= 1);
     });
 }
 
@@ -264,7 +263,7 @@ fn a_client_that_ends_its_side_and_then_vanishes_leaks_nothing() {
         let setup = guarded(async |_, mut peer: Peer| {
             peer.send(TAKEN).await;
             let closed = crate::fake::hung_up(&peer.stream);
-            tokio::time::timeout(Duration::from_secs(5), closed).await.expect("the engine's side stays open");
+            tokio::time::timeout(PATIENCE, closed).await.expect("the engine's side stays open");
             None
         })
         .await;
@@ -275,8 +274,7 @@ fn a_client_that_ends_its_side_and_then_vanishes_leaks_nothing() {
         tokio::time::sleep(Duration::from_millis(200)).await;
         assert_eq!(setup.fake().open.get(), 2);
         drop(client);
-        tokio::time::sleep(Duration::from_millis(300)).await;
-        assert!(setup.fake().open.get() <= 1);
+        until(|| setup.fake().open.get() <= 1).await;
     });
 }
 

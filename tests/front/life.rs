@@ -1,6 +1,6 @@
 //! Clients that go away, and the end of the server.
 
-use super::fake::{Message, Peer, fine, guard_alone, guarded, run};
+use super::fake::{Message, Peer, fine, guard_alone, guarded, run, until};
 use std::time::Duration;
 
 async fn follow(_: Message, mut peer: Peer) -> Option<Peer> {
@@ -20,12 +20,10 @@ fn when_a_client_goes_away_the_engines_side_goes_away() {
             client.until("line").await.unwrap();
             clients.push(client);
         }
-        tokio::time::sleep(Duration::from_millis(700)).await;
         assert!(setup.fake().open.get() >= 5);
         drop(clients);
         // One may be kept for the next request: the one on which the container was looked up.
-        tokio::time::sleep(Duration::from_millis(700)).await;
-        assert!(setup.fake().open.get() <= 1, "{} open", setup.fake().open.get());
+        until(|| setup.fake().open.get() <= 1).await;
     });
 }
 
@@ -39,11 +37,10 @@ fn when_a_client_goes_away_before_the_answer_begins_the_engines_side_goes_away()
         .await;
         let mut client = setup.client().await;
         client.send("POST /containers/own/wait HTTP/1.1\r\nHost: d\r\n\r\n").await;
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        until(|| setup.seen().iter().any(|line| line.contains("/wait"))).await;
         let open = setup.fake().open.get();
         drop(client);
-        tokio::time::sleep(Duration::from_millis(1500)).await;
-        assert!(setup.fake().open.get() < open);
+        until(|| setup.fake().open.get() < open).await;
     });
 }
 
@@ -89,7 +86,7 @@ fn a_client_that_breaks_off_its_upload_breaks_it_off_at_the_engine() {
         client.send("PUT /containers/own/archive?path=/ HTTP/1.1\r\nHost: d\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n").await;
         tokio::time::sleep(Duration::from_millis(100)).await;
         drop(client);
-        tokio::time::sleep(Duration::from_millis(300)).await;
+        until(|| !ended.borrow().is_empty()).await;
         assert!(ended.borrow().contains("first") && !ended.borrow().contains("0\r\n\r\n"), "{:?}", ended.borrow());
     });
 }
@@ -97,7 +94,7 @@ fn a_client_that_breaks_off_its_upload_breaks_it_off_at_the_engine() {
 #[test]
 fn at_the_end_running_requests_are_answered_and_followed_streams_are_cut() {
     run(async || {
-        let mut setup = guard_alone(Duration::from_millis(800)).await;
+        let mut setup = guard_alone(Duration::from_secs(3)).await;
         setup.start(async |request: Message, mut peer: Peer| {
             if request.head.contains("logs") {
                 return follow(request, peer).await;
@@ -113,10 +110,10 @@ fn at_the_end_running_requests_are_answered_and_followed_streams_are_cut() {
         setup.stop.take().unwrap().send(()).unwrap();
         let begun = std::time::Instant::now();
         assert!(idle.rest().await.is_empty());
-        assert!(begun.elapsed() < Duration::from_millis(200));
+        assert!(begun.elapsed() < Duration::from_millis(2500));
         assert_eq!(slow.message().await.unwrap().body, "OK");
         assert_eq!(String::from_utf8(stream.rest().await).unwrap(), "\r\n");
-        assert!(begun.elapsed() > Duration::from_millis(600));
+        assert!(begun.elapsed() > Duration::from_millis(2500));
         (&mut setup.server).await.unwrap().unwrap();
         assert!(tokio::net::UnixStream::connect(&setup.socket).await.is_err());
     });
@@ -132,7 +129,8 @@ fn an_idle_server_ends_at_once() {
         let begun = std::time::Instant::now();
         setup.stop.take().unwrap().send(()).unwrap();
         (&mut setup.server).await.unwrap().unwrap();
-        assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+        // It does not wait the ten seconds that it gives requests.
+        assert!(begun.elapsed() < Duration::from_secs(9), "{:?}", begun.elapsed());
     });
 }
 

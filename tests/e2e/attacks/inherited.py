@@ -120,6 +120,16 @@ def _(w):
     return NAME in w.call("GET", "/events?" + query(since=start, until=int(time.time()) + 1)).text
 
 
+@attack("the network of the host's container from an own image is seen in the events, once the container was asked for", harmless)
+def _(w):
+    w.call("GET", f"/containers/{NAME}/json")
+    start = int(time.time()) - 1
+    for step in ("disconnect", "connect"):
+        w.stage.must("POST", f"/networks/bridge/{step}", {"Container": w.stage.host})
+    w.before = w.stage.fingerprint()
+    return w.stage.host in w.call("GET", "/events?" + query(since=start, until=int(time.time()) + 1)).text
+
+
 # Images with a seal, and the seal itself.
 
 SEALED = {"key": SEAL, "value": seal("attacker")}

@@ -199,7 +199,7 @@ class Stage:
             # It inherits its image's owner label.
             self.host = self.must("POST", "/containers/create?name=victim-host", {
                 "Image": BUILT, "Env": [f"TOKEN={self.host_secret}"], "StopSignal": "KILL", "OpenStdin": True,
-                "Cmd": ["sh", "-c", "cat /host/secret; echo x > /secret; while :; do sleep 1000; done"],
+                "Cmd": ["sh", "-c", "echo x > /secret; cat /host/secret; while :; do sleep 1000; done"],
                 "HostConfig": {"Binds": [f"{self.outside}:/host:ro"]},
             })["Id"]
             assert self.inspect("containers", self.host)["Config"]["Labels"] == {OWNER: "attacker"}
@@ -228,11 +228,10 @@ class Stage:
             if not found:
                 return None
             host = found["HostConfig"]
-            changes = self.god("GET", f"/containers/{name}/changes").json() or []
             return (found["Id"], found["State"]["Status"], found["State"]["StartedAt"], found["RestartCount"],
                     [host[k] for k in ("Memory", "CpuShares", "PidsLimit", "RestartPolicy")],
                     sorted(found["NetworkSettings"]["Networks"]), sorted(found["ExecIDs"] or []),
-                    sorted(c["Path"] for c in changes))
+                    self.engine.changed(found))
         if part == "exec":
             found = self.inspect("exec", name)
             return found and (found["Running"], found["ExitCode"], found["Pid"])

@@ -35,6 +35,7 @@ def test_agents_have_owners_and_policies_of_their_own_over_one_socket(host, agen
     assert lines[0]["agent"] == f"container {a.name}"
 
 
+@pytest.mark.security
 def test_every_kind_of_foreign_access_is_as_to_what_is_absent(host, agents, boxes):
     a, _, _ = agents
     other = boxes[1]
@@ -66,6 +67,7 @@ def test_every_kind_of_foreign_access_is_as_to_what_is_absent(host, agents, boxe
     assert host.inspect(other)["State"]["Running"]
 
 
+@pytest.mark.security
 def test_agents_own_containers_are_invisible_to_all_their_own_agent_included(host, agents):
     a, b, reader = agents
     for agent in (a, b, reader):
@@ -102,6 +104,7 @@ def harness_files():
     return with_libraries((harness.docker_program(), "/bin/docker"))
 
 
+@pytest.mark.security
 def test_an_image_with_an_agents_labels_makes_no_agent_and_no_child(host, agents):
     a, b, _ = agents
     seal = host.inspect(b.ok("create", "busybox"))["Config"]["Labels"][SEAL_LABEL]
@@ -117,6 +120,7 @@ def test_an_image_with_an_agents_labels_makes_no_agent_and_no_child(host, agents
         assert "own containers" not in refusal and b.owner not in refusal
 
 
+@pytest.mark.security
 def test_labels_that_tell_agents_apart_cannot_be_had(host, agents):
     a, b, _ = agents
     for label in (f"{TASK}={b.owner}", f"{OWNER_LABEL}={b.owner}", f"{AGENT_LABEL}={b.id}", f"{SEAL_LABEL}=x"):
@@ -125,6 +129,7 @@ def test_labels_that_tell_agents_apart_cannot_be_had(host, agents):
         assert "cannot set it" in a.refused("network", "create", "--label", label, unique("n"))
 
 
+@pytest.mark.security
 def test_no_rule_no_service_and_the_refusal_says_who_it_was_taken_for(host, agents):
     stranger = host.agent("stranger", labels={"com.amazonaws.ecs.task-definition-family": "other"})
     refusal = stranger.refused("ps")
