@@ -7,7 +7,7 @@ use crate::body::Body;
 use crate::engine::{self, Engine};
 use crate::json::{self, Object, Value};
 use crate::judge::Agent;
-use crate::owner::{LABEL_PREFIX, OWNER_LABEL, Owner};
+use crate::owner::{LABEL_PREFIX, OWNER_LABEL, Owner, Standing};
 use crate::place::{self, Place};
 use crate::query::{Filters, Param, Query};
 use crate::reference::{self, Reference};
@@ -388,7 +388,7 @@ impl World for Lookup {
         let Some(found) = self.get(&format!("/containers/{}/json", encoded(reference))).await? else { return Ok(None) };
         let container =
             Container { id: Id::new(text(&found, &["Id"])), labels: labels(found.at(&["Config", "Labels"])) };
-        if container.labels.get(OWNER_LABEL).is_some_and(|owner| owner == self.agent.owner.as_str()) {
+        if container.standing(&self.agent.owner) == Standing::Own {
             self.memory.container(container.clone());
         }
         Ok(Some(container))
