@@ -9,6 +9,7 @@ pub mod create;
 pub mod exec;
 pub mod images;
 pub mod labels;
+pub mod limits;
 pub mod networks;
 pub mod own_mounts;
 pub mod ports;

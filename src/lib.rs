@@ -40,6 +40,7 @@ pub mod place;
 pub mod policy;
 pub mod proxy;
 pub mod query;
+pub mod quota;
 pub mod reap;
 pub mod reference;
 pub mod refusal;

@@ -10,6 +10,7 @@ use crate::judge::Agent;
 use crate::owner::{LABEL_PREFIX, OWNER_LABEL, Owner, Standing};
 use crate::place::{self, Place};
 use crate::query::{Filters, Param, Query};
+use crate::quota::Quotas;
 use crate::reference::{self, Reference};
 use crate::refusal::Refusal;
 use crate::registry;
@@ -42,6 +43,8 @@ pub struct Memory {
     brought: RefCell<HashSet<Id>>,
     pulled: RefCell<HashSet<Id>>,
     gave: RefCell<HashMap<Reference, Id>>,
+    /// What the owner's requests have in common for its quotas.
+    pub quotas: Quotas,
     /// What is known of the owner's objects, for events.
     pub known: Known,
     /// Taken shared by what could change files below a bind root, and alone by a start whose binds are checked.
@@ -215,9 +218,33 @@ impl Lookup {
     pub async fn owned(&self, path: &str, owner: &Owner, more: &[(&str, &str)]) -> Result<Vec<Value>, Refusal> {
         match self.get(&with_label(path, owner, more)).await? {
             Some(Value::Array(items)) => Ok(items),
-            _ => Err(Refusal::Engine { message: format!("the engine's answer to {path} is no list") }),
+            // The list of volumes is in an object, and nothing where there are none.
+            Some(Value::Object(mut list)) => match list.remove("Volumes") {
+                Some(Value::Array(items)) => Ok(items),
+                Some(Value::Null) => Ok(Vec::new()),
+                _ => Err(no_list(path)),
+            },
+            _ => Err(no_list(path)),
         }
     }
+
+    /// The `HostConfig` of a container; nothing where the engine has none of this ID.
+    ///
+    /// # Errors
+    /// When the engine cannot be asked.
+    pub async fn host_config(&self, id: &Id) -> Result<Option<Object>, Refusal> {
+        match self.get(&format!("/containers/{id}/json")).await? {
+            Some(Value::Object(mut container)) => match container.remove("HostConfig") {
+                Some(Value::Object(host)) => Ok(Some(host)),
+                _ => Ok(Some(Object::new())),
+            },
+            _ => Ok(None),
+        }
+    }
+}
+
+fn no_list(path: &str) -> Refusal {
+    Refusal::Engine { message: format!("the engine's answer to {path} is no list") }
 }
 
 /// The list at this path, of what carries this owner's label.

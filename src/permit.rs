@@ -1,6 +1,7 @@
 //! The only ticket to the engine: a request rebuilt from what was judged, with what has to happen around it.
 
 use crate::json::Value;
+use crate::judge::limits::Demand;
 use crate::query::Query;
 use crate::reference::Reference;
 use crate::route::{ApiVersion, Route};
@@ -176,6 +177,9 @@ pub enum View {
 /// Something that is done around a request.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Step {
+    /// See that the owner's quotas have room for what the request adds, and keep it until the engine has answered. Comes
+    /// before all others.
+    Quota(Demand),
     /// Create a volume that carries the owner label, if it does not exist.
     CreateVolume {
         /// Its name.

@@ -45,6 +45,8 @@ pub struct Policy {
     pub volume: Volume,
     /// The engine itself.
     pub system: System,
+    /// What all objects of an owner come to.
+    pub quota: Quota,
 }
 
 /// What may be done with own containers, and what they may be given.
@@ -316,6 +318,46 @@ words! {
         Auth = "auth",
         /// `distribution` (a registry's view of an image).
         Distribution = "distribution",
+    }
+}
+
+/// What all objects of one owner come to at most. What is not mentioned is not counted.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Quota {
+    /// Containers.
+    pub containers: Option<u64>,
+    /// Containers that run, are paused or are being restarted.
+    pub running: Option<u64>,
+    /// Networks.
+    pub networks: Option<u64>,
+    /// Volumes.
+    pub volumes: Option<u64>,
+    /// Bytes of memory, over all containers.
+    pub memory: Option<Total>,
+    /// Billionths of a CPU, over all containers.
+    pub cpus: Option<Total>,
+    /// Processes, over all containers.
+    pub pids: Option<Total>,
+}
+
+/// What is shared out to an owner's containers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Total {
+    /// All of it.
+    pub all: u64,
+    /// What a container gets that states no limit of its own.
+    pub default: u64,
+}
+
+impl Quota {
+    /// Does it count the limits of containers?
+    pub fn shares_out(&self) -> bool {
+        self.memory.is_some() || self.cpus.is_some() || self.pids.is_some()
+    }
+
+    /// Does it count containers, or their limits?
+    pub fn counts_containers(&self) -> bool {
+        self.containers.is_some() || self.shares_out()
     }
 }
 

@@ -9,6 +9,7 @@ use crate::lookup::{self, Lookup, Pulled, message};
 use crate::owner::{BINDS_LABEL, OWNER_LABEL, Standing};
 use crate::permit::Step;
 use crate::query::{Param, Query};
+use crate::quota;
 use crate::reference::Reference;
 use crate::refusal::Refusal;
 use crate::world::{Id, PathFact, World};
@@ -30,6 +31,7 @@ const ROUNDS: usize = 5;
 pub struct Held {
     alone: Option<Alone>,
     among: Option<OwnedRwLockReadGuard<()>>,
+    room: Option<quota::Held>,
 }
 
 /// Does what has to be done before the request is sent.
@@ -40,6 +42,7 @@ pub async fn before(world: &Rc<Lookup>, steps: &[Step]) -> Result<Held, Refusal>
     let mut held = Held::default();
     for step in steps {
         match step {
+            Step::Quota(demand) => held.room = Some(quota::hold(world, demand).await?),
             Step::CreateVolume { name, options, labels } => create_volume(world, name, options, labels).await?,
             Step::Bridge { name, labels } => drop(bridge::make(world, name, labels).await?),
             Step::Rejoin { container, name, labels } => bridge::rejoin(world, container, name, labels).await?,
@@ -81,7 +84,8 @@ pub async fn after(world: &Rc<Lookup>, steps: &[Step], sent: Moment, answer: &[u
             Step::Gone { volume: Some(name) } => world.memory.known.volume_removed(name, sent),
             Step::Gone { volume: None } => pruned(world, sent, answer),
             Step::Gave { name, image } => world.memory.gave(name.clone(), image.clone()),
-            Step::CreateVolume { .. }
+            Step::Quota(_)
+            | Step::CreateVolume { .. }
             | Step::Bridge { .. }
             | Step::Rejoin { .. }
             | Step::MakeDirectory { .. }

@@ -330,6 +330,45 @@ impl<'t> Section<'_, 't> {
         read
     }
 
+    /// A size in bytes: a number, or a text such as "4GiB".
+    pub fn size(&mut self, key: &'static str) -> Option<u64> {
+        let value = self.get(key)?;
+        let expected = "a number of bytes, or a size such as \"4GiB\"";
+        let read = match value.get_ref() {
+            DeValue::Integer(number) => u64::from_str_radix(number.as_str(), number.radix()).ok(),
+            DeValue::String(text) => size(text),
+            _ => {
+                self.wrong_type(key, value, expected, "");
+                return None;
+            }
+        };
+        let read = read.filter(|bytes| (1..=i64::MAX.unsigned_abs()).contains(bytes));
+        if read.is_none() {
+            let what = format!("{} takes {expected}", self.path(key));
+            self.reader.problem(value.span().start, what, "the units are KiB, MiB, GiB and TiB");
+        }
+        read
+    }
+
+    /// A number of CPUs, such as 1.5, in billionths.
+    pub fn cpus(&mut self, key: &'static str) -> Option<u64> {
+        let value = self.get(key)?;
+        let expected = "a number of CPUs from 0.01, such as 1.5";
+        let text = match value.get_ref() {
+            DeValue::Integer(number) => number.as_str(),
+            DeValue::Float(number) => number.as_str(),
+            _ => {
+                self.wrong_type(key, value, expected, "");
+                return None;
+            }
+        };
+        let read = cpus(text).filter(|billionths| *billionths >= LEAST_CPUS);
+        if read.is_none() {
+            self.reader.problem(value.span().start, format!("{} takes {expected}, not {text}", self.path(key)), "");
+        }
+        read
+    }
+
     /// One of these words.
     pub fn word<T: Copy>(&mut self, key: &'static str, words: &[(&str, T)]) -> Option<T> {
         let value = self.get(key)?;
@@ -441,6 +480,45 @@ impl<'t> Section<'_, 't> {
         }
         items
     }
+}
+
+/// The units of sizes, the largest first.
+const UNITS: [(&str, u64); 4] = [("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
+
+/// The least share of a CPU that the engine takes, in billionths.
+const LEAST_CPUS: u64 = 10_000_000;
+
+/// The bytes of a size such as `4GiB`.
+fn size(text: &str) -> Option<u64> {
+    let (number, unit) = UNITS.iter().find_map(|(name, unit)| Some((text.strip_suffix(name)?, *unit)))?;
+    let plain = number.bytes().all(|byte| byte.is_ascii_digit());
+    number.parse::<u64>().ok().filter(|_| plain)?.checked_mul(unit)
+}
+
+/// Bytes as they would be written in a file.
+pub fn size_text(bytes: u64) -> String {
+    match UNITS.iter().find(|(_, unit)| bytes >= *unit && bytes.is_multiple_of(*unit)) {
+        Some((name, unit)) => format!("{}{name}", bytes / unit),
+        None => format!("{bytes} bytes"),
+    }
+}
+
+/// The billionths of a number of CPUs such as `1.5`.
+fn cpus(text: &str) -> Option<u64> {
+    let (whole, part) = text.split_once('.').unwrap_or((text, "0"));
+    let plain = |digits: &str| !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    if !plain(whole) || !plain(part) || part.len() > 9 {
+        return None;
+    }
+    let billionths: u64 = format!("{part:0<9}").parse().ok()?;
+    whole.parse::<u64>().ok()?.checked_mul(1_000_000_000)?.checked_add(billionths).filter(|n| i64::try_from(*n).is_ok())
+}
+
+/// Billionths of a CPU as they would be written in a file.
+pub fn cpus_text(billionths: u64) -> String {
+    let part = format!("{:09}", billionths % 1_000_000_000);
+    let text = format!("{}.{}", billionths / 1_000_000_000, part.trim_end_matches('0'));
+    text.trim_end_matches('.').to_owned()
 }
 
 /// Reads a pattern.

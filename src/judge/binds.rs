@@ -5,6 +5,7 @@
 //! below is never simply handed on (promise 8): where the engine mounts sub-paths of volumes, a bind below a root
 //! becomes one of a volume that stands for the root; elsewhere it is looked at now and again at each start.
 
+use super::limits::NewVolumes;
 use super::own_mounts::{self, OwnMount, Source};
 use super::volumes::{self, ROOT_PREFIX};
 use super::{Agent, Caller, labels};
@@ -14,7 +15,7 @@ use crate::permit::Step;
 use crate::policy::{Access, AliasTarget, BindRoot, DockerSocket};
 use crate::refusal::Refusal;
 use crate::route::{ApiVersion, image_reference};
-use crate::world::{Image, PathFact, World};
+use crate::world::{Image, PathFact, Volume, World};
 use std::path::{Path, PathBuf};
 
 /// The API version that brought sub-paths of volumes.
@@ -30,6 +31,8 @@ pub struct Mounts {
     pub before: Vec<Step>,
     /// Named volumes that it mounts; they must still be usable when it was made.
     pub volumes: Vec<String>,
+    /// Those of the owner's that are made with it, by name or not.
+    pub made: NewVolumes,
     /// What the client asked for and what has to be looked at again, for the label; nothing where nothing was changed.
     pub record: Option<Value>,
     /// For the create answer's `Warnings`.
@@ -45,6 +48,14 @@ impl Mounts {
         if !self.before.contains(&step) {
             self.before.push(step);
         }
+    }
+
+    /// Notes a named volume that is mounted. An own one that is there now may have to be made again by then.
+    fn mounts(&mut self, name: String, found: Option<&Volume>, agent: &Agent) {
+        if found.is_none_or(|volume| volume.standing(&agent.owner) == Standing::Own) {
+            self.made.named.insert(name.clone());
+        }
+        self.volumes.push(name);
     }
 
     /// A sub-path of the volume that stands for a directory of the host.
@@ -114,6 +125,7 @@ pub async fn judge(body: &mut Object, image: &Image, agent: &Agent, world: &impl
         match split(text)? {
             Form::Anonymous { target } => {
                 targets.push(clean_target(target));
+                out.made.unnamed += 1;
                 kept_mounts.push(anonymous(target, agent));
             }
             Form::Volume { name, target } => {
@@ -184,12 +196,15 @@ pub async fn judge(body: &mut Object, image: &Image, agent: &Agent, world: &impl
                     "HostConfig.Mounts[].VolumeOptions.Labels",
                     agent,
                 )?;
-                if !name.is_empty() {
+                if name.is_empty() {
+                    out.made.unnamed += 1;
+                } else {
                     // The labels in its options are those of a volume that the engine is about to make.
-                    if volumes::claim("HostConfig.Mounts[].Source", &name, agent, world).await?.is_none() {
+                    let found = volumes::claim("HostConfig.Mounts[].Source", &name, agent, world).await?;
+                    if found.is_none() {
                         may_create(agent)?;
                     }
-                    out.volumes.push(name);
+                    out.mounts(name, found.as_ref(), agent);
                 }
                 kept_mounts.push(Value::Object(mount));
             }
@@ -214,13 +229,18 @@ pub async fn judge(body: &mut Object, image: &Image, agent: &Agent, world: &impl
     // Volumes without a name would belong to nobody, were they left to the engine. Where volumes are taken over from
     // another container, the engine alone knows which paths are still without one.
     let takes_over = host.get("VolumesFrom").is_some_and(|v| !v.is_empty());
-    if !takes_over {
-        for path in declared.iter().chain(&image.volumes) {
-            let path = clean_target(path);
-            if !targets.contains(&path) {
-                kept_mounts.push(anonymous(&path, agent));
-                targets.push(path);
-            }
+    for path in declared.iter().chain(&image.volumes) {
+        let path = clean_target(path);
+        if targets.contains(&path) {
+            continue;
+        }
+        if !takes_over {
+            out.made.unnamed += 1;
+            kept_mounts.push(anonymous(&path, agent));
+            targets.push(path);
+        } else if agent.policy.quota.volumes.is_some() {
+            return Err(Refusal::not_allowed("HostConfig.VolumesFrom", &Value::from(path), "quota.volumes")
+                .hint("this path is declared as a volume, which could not be counted; mount one there"));
         }
     }
     let asked_restart = restart(host, &mut out);
@@ -374,11 +394,12 @@ async fn named_volume(
     world: &impl World,
     out: &mut Mounts,
 ) -> Result<(), Refusal> {
-    if volumes::claim(field, name, agent, world).await?.is_none() {
+    let found = volumes::claim(field, name, agent, world).await?;
+    if found.is_none() {
         may_create(agent)?;
         out.first(Step::CreateVolume { name: name.to_owned(), options: Vec::new(), labels: labels::of_object(agent) });
     }
-    out.volumes.push(name.to_owned());
+    out.mounts(name.to_owned(), found.as_ref(), agent);
     Ok(())
 }
 

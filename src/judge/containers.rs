@@ -1,5 +1,6 @@
 //! Containers: own ones only. What a new one may be given is in `create.rs`.
 
+use super::limits::{self, Demand};
 use super::system::{known_filters, own_containers_only};
 use super::{Agent, Ask, bodies, bridge, create, exec};
 use crate::json::{Object, Value};
@@ -84,7 +85,7 @@ pub async fn judge(route: Containers, mut ask: Ask, agent: &Agent, world: &impl 
         C::Start(name) => {
             let container = own(name, agent, world).await?;
             let binds = create::checked_binds(&container);
-            let mut permit = forward(ask, format!("/containers/{}/start", container.id));
+            let mut permit = starting(&container, agent, forward(ask, format!("/containers/{}/start", container.id)));
             permit.before.extend(bridge::needed_by(&container.id, agent));
             permit.before.push(if binds.is_empty() { Step::ShareBinds } else { Step::HoldBinds { binds } });
             Ok(permit)
@@ -93,12 +94,13 @@ pub async fn judge(route: Containers, mut ask: Ask, agent: &Agent, world: &impl 
             let container = own(name, agent, world).await?;
             let binds = create::checked_binds(&container);
             if binds.is_empty() {
-                let mut permit = forward(ask, format!("/containers/{}/restart", container.id));
+                let permit = forward(ask, format!("/containers/{}/restart", container.id));
+                let mut permit = starting(&container, agent, permit);
                 permit.before.extend(bridge::needed_by(&container.id, agent));
                 return Ok(sharing_binds(permit));
             }
             // A restart is a stop and a start, between which the binds are looked at.
-            let mut permit = forward(ask, format!("/containers/{}/start", container.id));
+            let mut permit = starting(&container, agent, forward(ask, format!("/containers/{}/start", container.id)));
             if let crate::permit::Action::Send(request) = &mut permit.action {
                 permit
                     .before
@@ -120,7 +122,14 @@ pub async fn judge(route: Containers, mut ask: Ask, agent: &Agent, world: &impl 
                     return Err(Refusal::never("RestartPolicy", &Value::Object(policy.clone()), create::NO_RESTART));
                 }
             }
-            Ok(forward(ask, format!("/containers/{}/update", container.id)).with(Payload::Json(body.into())))
+            let changes = limits::changes(&body, &agent.policy.quota)?;
+            let mut permit =
+                forward(ask, format!("/containers/{}/update", container.id)).with(Payload::Json(body.into()));
+            // Also without a quota here: what is remembered of its limits may be another policy's of the same owner.
+            if !changes.is_empty() {
+                permit.before.push(Step::Quota(Demand::Update { container: container.id, changes }));
+            }
+            Ok(permit)
         }
         C::ExecCreate(name) => {
             let container = own(name, agent, world).await?;
@@ -222,6 +231,14 @@ async fn copy(name: &Name, ask: Ask, agent: &Agent, world: &impl World) -> Verdi
         permit.before.push(Step::HoldBinds { binds });
     }
     Ok(permit)
+}
+
+/// A request after which the container runs.
+fn starting(container: &Container, agent: &Agent, mut permit: Permit) -> Permit {
+    if agent.policy.quota.running.is_some() {
+        permit.before.push(Step::Quota(Demand::Start { container: container.id.clone() }));
+    }
+    permit
 }
 
 fn sharing_binds(mut permit: Permit) -> Permit {

@@ -1,7 +1,8 @@
 //! What a new container may be given: `POST /containers/create`.
 
+use super::limits::Demand;
 use super::system::BUILDKIT;
-use super::{Agent, Ask, binds, bodies, bridge, containers, images, labels, networks, ports};
+use super::{Agent, Ask, binds, bodies, bridge, containers, images, labels, limits, networks, ports};
 use crate::json::{Object, Value};
 use crate::owner::{BINDS_LABEL, Standing};
 use crate::permit::{Action, Answer, Payload, Permit, RegistryAuth, Step, Verdict};
@@ -66,6 +67,7 @@ pub async fn judge(mut ask: Ask, agent: &Agent, world: &impl World) -> Verdict {
     resources(host, agent)?;
     logging(host, policy)?;
     ports::judge(host, policy)?;
+    let limits = limits::impose(host, &policy.quota)?;
     if let Some(restart) = host.get_mut("RestartPolicy").and_then(Value::as_object_mut) {
         restart_policy(restart)?;
     }
@@ -85,6 +87,9 @@ pub async fn judge(mut ask: Ask, agent: &Agent, world: &impl World) -> Verdict {
         .with(Payload::Json(body.into()))
         .with_auth(RegistryAuth::Auth)
         .showing(Answer::Created { warnings: mounts.warnings, image: image.id, volumes: mounts.volumes });
+    if policy.quota.counts_containers() || (policy.quota.volumes.is_some() && !mounts.made.is_empty()) {
+        permit.before.push(Step::Quota(Demand::Container { limits, volumes: mounts.made }));
+    }
     permit.before.extend(network);
     permit.before.extend(mounts.before);
     permit.rewritten = true;

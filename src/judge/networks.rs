@@ -1,5 +1,6 @@
 //! Networks: own ones of the bridge driver, and the built-in ones to read.
 
+use super::limits::Demand;
 use super::system::{known_filters, own_only};
 use super::{Agent, Ask, bodies, bridge, containers, labels};
 use crate::json::{Object, Value};
@@ -190,6 +191,9 @@ fn create(mut ask: Ask, agent: &Agent) -> Verdict {
         .with(Payload::Json(body.into()))
         .showing(Answer::View(View::NetworkCreated));
     permit.rewritten = true;
+    if agent.policy.quota.networks.is_some() {
+        permit.before.push(Step::Quota(Demand::Network));
+    }
     if let Some(container) = &policy.join_container {
         permit.after.push(Step::Join { container: container.clone(), alias: policy.join_alias.clone() });
     }

@@ -1,5 +1,6 @@
 //! Volumes: own ones only, of the `local` driver.
 
+use super::limits::{Demand, NewVolumes};
 use super::system::{known_filters, own_only};
 use super::{Agent, Ask, bodies, labels};
 use crate::json::{Object, Value};
@@ -124,14 +125,23 @@ async fn create(mut ask: Ask, agent: &Agent, world: &impl World) -> Verdict {
     let mut body = schema::check(bodies::VOLUME_CREATE, ask.body.take().unwrap_or(Value::Object(Object::new())))?;
     driver("Driver", body.get("Driver"), "DriverOpts", body.get("DriverOpts"))?;
     let name = body.get("Name").and_then(Value::as_str).unwrap_or_default();
-    if !name.is_empty() {
-        claim("Name", name, agent, world).await?;
+    let mut made = NewVolumes::default();
+    if name.is_empty() {
+        made.unnamed = 1;
+    } else if claim("Name", name, agent, world)
+        .await?
+        .is_none_or(|volume| volume.standing(&agent.owner) == Standing::Own)
+    {
+        made.named.insert(name.to_owned());
     }
     labels::stamp_object(body.entry_object("Labels"), "Labels", agent)?;
     let mut permit = forward(ask, "/volumes/create".to_owned())
         .with(Payload::Json(body.into()))
         .showing(Answer::View(View::VolumeCreated));
     permit.rewritten = true;
+    if agent.policy.quota.volumes.is_some() && !made.is_empty() {
+        permit.before.push(Step::Quota(Demand::Volume(made)));
+    }
     Ok(permit)
 }
 

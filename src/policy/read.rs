@@ -2,8 +2,8 @@
 
 use super::{
     Access, Alias, AliasTarget, Bind, BindRoot, Container, ContainerOperation as C, DockerSocket, Image,
-    ImageOperation as I, Network, NetworkOperation as N, Policy, Publish, System, SystemOperation as S, Volume,
-    VolumeOperation as V,
+    ImageOperation as I, Network, NetworkOperation as N, Policy, Publish, Quota, System, SystemOperation as S, Total,
+    Volume, VolumeOperation as V,
 };
 use crate::nearest::nearest;
 use crate::toml_file::{self, Kind, Reader, Section, glob, path_problem};
@@ -138,6 +138,7 @@ impl Reader {
             network: top.table("network", |table| self.network(table)),
             volume: top.table("volume", |table| self.volume(table)),
             system: top.table("system", |table| self.system(table)),
+            quota: top.table("quota", |table| self.quota(table)),
         };
         top.finish();
         self.across(document, &policy);
@@ -372,6 +373,47 @@ impl Reader {
         system
     }
 
+    fn quota(&self, table: Option<&DeTable<'_>>) -> Quota {
+        let mut s = self.section("quota", table);
+        let number = |s: &mut Section<'_, '_>, key| s.number(key, 1, i64::MAX.unsigned_abs());
+        let quota = Quota {
+            containers: number(&mut s, "containers"),
+            running: number(&mut s, "running"),
+            networks: number(&mut s, "networks"),
+            volumes: number(&mut s, "volumes"),
+            memory: self.total(&mut s, ["memory", "memory-default"], "\"512MiB\"", |s, key| s.size(key)),
+            cpus: self.total(&mut s, ["cpus", "cpus-default"], "0.5", |s, key| s.cpus(key)),
+            pids: self.total(&mut s, ["pids", "pids-default"], "256", number),
+        };
+        s.finish();
+        quota
+    }
+
+    /// A total, with what a container gets that states no limit: without that it would have no part in the total.
+    fn total(
+        &self,
+        s: &mut Section<'_, '_>,
+        [key, default]: [&'static str; 2],
+        example: &str,
+        read: impl Fn(&mut Section<'_, '_>, &'static str) -> Option<u64>,
+    ) -> Option<Total> {
+        let (all, each) = (read(s, key), read(s, default));
+        match (s.at(key), s.at(default)) {
+            (Some(at), None) => {
+                let hint = format!("what a container gets that states no limit, such as {default} = {example}");
+                self.problem(at, format!("{} needs {}", s.path(key), s.path(default)), hint);
+            }
+            (None, Some(_)) => s.no_effect(default, &format!("there is no {}", s.path(key))),
+            (Some(_), Some(_)) | (None, None) => {}
+        }
+        let total = Total { all: all?, default: each? };
+        if total.default > total.all {
+            let at = s.value_at(default).unwrap_or_default();
+            self.problem(at, format!("{} is more than {}", s.path(default), s.path(key)), "");
+        }
+        Some(total)
+    }
+
     /// What sections say about each other.
     fn across(&self, document: &DeTable<'_>, policy: &Policy) {
         let key = |section: &str, key: &str| {
@@ -393,6 +435,28 @@ impl Reader {
         if let (Some(at), true, true) = (key("system", "allow"), talks, policy.image.registries.is_empty()) {
             let hint = "image.registries lists none; `[\"*\"]` is any";
             self.problem(at, "`auth` and `distribution` in system.allow have no effect", hint);
+        }
+        let (makes, runs) = (policy.container.grants(C::Create), policy.container.grants(C::Run));
+        let nets = policy.network.grants(N::Create);
+        for (names, served, hint) in [
+            (
+                &["containers", "memory", "memory-default", "cpus", "cpus-default", "pids", "pids-default"][..],
+                makes,
+                "container.allow does not list `create`",
+            ),
+            (&["running"], runs, "container.allow does not list `run`"),
+            (&["networks"], nets, "network.allow does not list `create`"),
+            (
+                &["volumes"],
+                makes || policy.volume.grants(V::Create),
+                "neither container.allow nor volume.allow lists `create`",
+            ),
+        ] {
+            for name in names.iter().filter(|_| !served) {
+                if let Some(at) = key("quota", name) {
+                    self.problem(at, format!("quota.{name} has no effect"), hint);
+                }
+            }
         }
         if let (Some(at), true) = (key("network", "join-container"), policy.container.link.is_some()) {
             self.problem(at, "network.join-container and container.link exclude each other", "keep one");

@@ -168,8 +168,7 @@ impl State {
                 reply(200, object(vec![("ApiVersion", self.version().into()), ("Version", "20.10.24".into())]))
             }
             ("GET", ["containers", "json"]) => {
-                let of_label =
-                    |c: &&Container| query_has(query, &c.labels) && (!query.contains("\"status\"") || c.running);
+                let of_label = |c: &&Container| query_has(query, &c.labels) && (c.running || shows_all(query));
                 let entry = |c: &Container| {
                     let mounts = if c.writes { vec![object(vec![("RW", true.into())])] } else { Vec::new() };
                     let name = format!("/{}", c.name);
@@ -302,7 +301,9 @@ impl State {
                 reply(201, object(vec![("Id", id.into()), ("Warning", "".into())]))
             }
             ("GET", ["volumes"]) => {
-                reply(200, object(vec![("Volumes", Value::Array(Vec::new())), ("Warnings", Value::Null)]))
+                let entries = self.facts.volumes.iter().filter(|volume| query_has(query, &volume.labels));
+                let volumes = Value::Array(entries.map(made_volume).collect());
+                reply(200, object(vec![("Volumes", volumes), ("Warnings", Value::Null)]))
             }
             ("GET", ["volumes", name]) => self.facts.volume(name).map_or_else(
                 || absent(format!("get {name}: no such volume")),
@@ -354,6 +355,11 @@ impl State {
 fn document_in(query: &str, name: &str) -> Value {
     let text = query.split_once(name).map_or("", |(_, rest)| rest.split('&').next().unwrap_or_default());
     json::parse(text.as_bytes()).unwrap_or(Value::Null)
+}
+
+/// Does a list of containers with these filters show those that do not run?
+fn shows_all(query: &str) -> bool {
+    !query.contains("\"status\"") || query.contains("\"removing\"")
 }
 
 /// Does a list with these filters show an object with these labels?

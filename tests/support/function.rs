@@ -167,7 +167,8 @@ fn rendered(case: &Case, permit: Permit, agent: &Agent, world: &CaseWorld<'_>) -
             // The containers of a case are in no network.
             Step::Rejoin { .. } => {}
             Step::MakeDirectory { root, below } => out.makes.push(root.join(below).to_string_lossy().into_owned()),
-            Step::ShareBinds => {}
+            // The function has no counts.
+            Step::Quota(_) | Step::ShareBinds => {}
             Step::HoldBinds { binds } => {
                 let others = world.facts.containers.iter().filter(|other| {
                     other.running && other.labels.get(OWNER_LABEL).is_some_and(|o| *o == case.group.owner)
@@ -260,7 +261,8 @@ fn rendered(case: &Case, permit: Permit, agent: &Agent, world: &CaseWorld<'_>) -
             }
             Step::Tag { name } => out.forward.push(named(&name)),
             Step::Brought { .. } | Step::Gave { .. } | Step::Pulled { .. } | Step::Gone { .. } | Step::Exec { .. } => {}
-            Step::CreateVolume { .. }
+            Step::Quota(_)
+            | Step::CreateVolume { .. }
             | Step::Bridge { .. }
             | Step::Rejoin { .. }
             | Step::MakeDirectory { .. }
