@@ -6,11 +6,11 @@ pub mod reap;
 pub mod start;
 
 use crate::audit::Format;
-use crate::config::{USUAL_UPSTREAM, engine_below, guarded_below, same_file};
-use crate::judge::Agent;
+use crate::config::{Config, Identity, Listener, USUAL_UPSTREAM, engine_below, guarded_below, same_file};
 use crate::listen::Permissions;
 use crate::owner::Owner;
 use crate::policy::{self, Access, BindRoot, Policy};
+use crate::reap::Reap;
 use flags::{FLAGS, Flag, Given, Takes, Words};
 use std::ffi::OsString;
 use std::fmt::Write as _;
@@ -86,22 +86,8 @@ impl Failure {
 /// Everything that `serve` needs to know.
 #[derive(Debug)]
 pub struct Settings {
-    /// The guarded socket, as it was given: for messages.
-    pub filename: PathBuf,
-    /// Its absolute path.
-    pub socket: PathBuf,
-    /// Its path as the engine's host sees it.
-    pub socket_on_host: PathBuf,
-    /// Its mode and owner.
-    pub permissions: Permissions,
-    /// The engine's socket.
-    pub upstream: PathBuf,
-    /// Who asks, and what they may do.
-    pub agent: Agent,
-    /// How the log is written.
-    pub log_format: Format,
-    /// Is more logged?
-    pub debug: bool,
+    /// What is guarded, for whom, and how.
+    pub config: Config,
     /// What is worth knowing at start: settings that were guessed, or that people often get wrong.
     pub notes: Vec<String>,
 }
@@ -113,8 +99,6 @@ pub struct Surroundings {
     pub pid: u32,
     /// `DOCKER_HOST`.
     pub docker_host: Option<String>,
-    /// Is the standard error stream a terminal?
-    pub terminal: bool,
     /// The names of all environment variables.
     pub variables: Vec<String>,
 }
@@ -163,7 +147,7 @@ pub fn command(
 /// The help.
 pub fn help() -> String {
     let mut text = String::from(
-        "sockguard guards the Docker Engine's socket for one program that is not trusted with the host.\n\n\
+        "sockguard guards the Docker Engine's socket for programs that are not trusted with the host.\n\n\
          Usage:\n  \
          sockguard [serve] [flags]   guard the engine\n  \
          sockguard check [flags]     say what is wrong with the flags and the policy, and guard nothing\n  \
@@ -197,25 +181,85 @@ fn list(flags: &[Flag], text: &mut String) {
     }
 }
 
-/// The guarded socket's path, for `health` and `serve` alike.
+/// The guarded socket's absolute path, for `health` and `serve` alike.
 ///
 /// # Errors
 /// An empty path, or no current directory to start a relative one from.
-pub fn socket_path(given: &Given) -> Result<(PathBuf, PathBuf), Failure> {
+pub fn socket_path(given: &Given) -> Result<PathBuf, Failure> {
     let filename = PathBuf::from(given.get("filename").map_or("sockguard.sock", String::as_str));
     if filename.as_os_str().is_empty() || filename.file_name().is_none() {
         return Err(Failure::setting(format!("-filename: `{}` is no path of a file", filename.display())));
     }
-    let absolute = std::path::absolute(&filename).map_err(|e| Failure::setting(format!("-filename: {e}")))?;
-    Ok((filename, absolute))
+    std::path::absolute(&filename).map_err(|e| Failure::setting(format!("-filename: {e}")))
+}
+
+/// The file or the name that `-config` gives.
+pub fn configuration(given: &Given) -> Option<&str> {
+    given.get("config").map(String::as_str).filter(|value| !value.is_empty())
 }
 
 /// Makes settings of what was given. All problems are collected.
 ///
 /// # Errors
-/// `Failure::Settings`.
+/// `Failure::Settings`, or `Failure::Usage` for flags that a configuration leaves no room for.
 pub fn settings(given: &Given, around: &Surroundings) -> Result<Settings, Failure> {
-    let (filename, socket) = socket_path(given)?;
+    let mut settings = match configuration(given) {
+        Some(name_or_file) => match flags::beside_config(given) {
+            Some(stray) => return Err(Failure::Usage(stray)),
+            None => Settings { config: from_file(name_or_file, given)?, notes: Vec::new() },
+        },
+        None => from_flags(given, around)?,
+    };
+    let notes = &mut settings.notes;
+    notes.extend(settings.config.notes());
+    notes.extend(around.variables.iter().filter_map(|name| mistyped_variable(name)));
+    Ok(settings)
+}
+
+/// The configuration that is given, with the flags that go before it.
+fn from_file(name_or_file: &str, given: &Given) -> Result<Config, Failure> {
+    let mut problems = Vec::new();
+    let upstream = given.get("upstream-socket").filter(|path| !path.is_empty());
+    let upstream = upstream.and_then(|path| unix_path(path).map_err(|e| problems.push(e)).ok());
+    let log_format = log_format(given, &mut problems);
+    match Config::load(name_or_file, upstream) {
+        Ok(mut config) if problems.is_empty() => {
+            config.log_format = log_format.unwrap_or(config.log_format);
+            config.debug = given.get("debug").map_or(config.debug, |value| flags::boolean(value) == Ok(true));
+            Ok(config)
+        }
+        found => {
+            problems.extend(found.err().unwrap_or_default());
+            Err(Failure::Settings(problems))
+        }
+    }
+}
+
+/// How the flag says that the log is written, if it does.
+fn log_format(given: &Given, problems: &mut Vec<String>) -> Option<Option<Format>> {
+    match given.get("log-format").map(String::as_str).filter(|value| !value.is_empty())? {
+        "text" => Some(Some(Format::Text)),
+        "json" => Some(Some(Format::Json)),
+        "auto" => Some(None),
+        other => {
+            problems.push(format!("-log-format: `{other}` is none of text, json and auto"));
+            None
+        }
+    }
+}
+
+/// The path that `-upstream-socket` gives.
+fn unix_path(given: &str) -> Result<&Path, String> {
+    let path = given.strip_prefix("unix://").unwrap_or(given);
+    if path.contains("://") {
+        return Err(format!("-upstream-socket: `{given}` is no Unix socket: expected a path"));
+    }
+    Ok(Path::new(path))
+}
+
+/// Settings of one agent beside a socket, from flags alone.
+fn from_flags(given: &Given, around: &Surroundings) -> Result<Settings, Failure> {
+    let socket = socket_path(given)?;
     let mut problems = Vec::new();
     let mut notes = Vec::new();
     let text = |name: &str| given.get(name).map(String::as_str).filter(|value| !value.is_empty());
@@ -226,9 +270,9 @@ pub fn settings(given: &Given, around: &Surroundings) -> Result<Settings, Failur
         problems.extend(found);
         Policy::default()
     });
-    let permissions = permissions(given, &mut problems, &mut notes);
+    let permissions = permissions(given, &mut problems);
     let upstream = upstream(text("upstream-socket"), &socket, around, &mut problems, &mut notes);
-    let owner_name = text("owner-label").map_or_else(
+    let owner = text("owner-label").map_or_else(
         || {
             let name = format!("sockguard-pid-{}", around.pid);
             notes.push(format!(
@@ -238,7 +282,7 @@ pub fn settings(given: &Given, around: &Surroundings) -> Result<Settings, Failur
         },
         str::to_owned,
     );
-    let owner = Owner::new(&owner_name).map_err(|e| problems.push(format!("-owner-label: {e}"))).ok();
+    problems.extend(Owner::new(&owner).err().map(|e| format!("-owner-label: {e}")));
 
     for path in text("allow-bind").into_iter().flat_map(|paths| paths.split(',')) {
         match bind_root(path) {
@@ -281,28 +325,24 @@ pub fn settings(given: &Given, around: &Surroundings) -> Result<Settings, Failur
         }
     };
     problems.extend(policy.bind.roots.iter().filter_map(|root| guarded_below(root, &socket_on_host)));
-    let log_format = match text("log-format").unwrap_or("auto") {
-        "text" => Format::Text,
-        "json" => Format::Json,
-        "auto" if around.terminal => Format::Text,
-        "auto" => Format::Json,
-        other => {
-            problems.push(format!("-log-format: `{other}` is none of text, json and auto"));
-            Format::Text
-        }
-    };
-    notes.extend(around.variables.iter().filter_map(|name| mistyped_variable(name)));
-    let debug = on("debug");
-    match owner {
-        Some(owner) if problems.is_empty() => {
-            let agent = Agent { owner, policy: Rc::new(policy), caller: None };
-            Ok(Settings { filename, socket, socket_on_host, permissions, upstream, agent, log_format, debug, notes })
-        }
-        _ => Err(Failure::Settings(problems)),
+    let log_format = log_format(given, &mut problems).flatten();
+    if !problems.is_empty() {
+        return Err(Failure::Settings(problems));
     }
+    let identity = Identity::Fixed { owner, policy: Rc::new(policy) };
+    let config = Config {
+        upstream,
+        seal_key: None,
+        log_format,
+        debug: on("debug"),
+        listeners: vec![Listener { socket, socket_on_host, permissions, identity }],
+        agents: Vec::new(),
+        reap: Reap::default(),
+    };
+    Ok(Settings { config, notes })
 }
 
-fn permissions(given: &Given, problems: &mut Vec<String>, notes: &mut Vec<String>) -> Permissions {
+fn permissions(given: &Given, problems: &mut Vec<String>) -> Permissions {
     let mode_text = given.get("mode").map(String::as_str).filter(|text| !text.is_empty()).unwrap_or("0600");
     let mode = match flags::integer(mode_text).map(u32::try_from) {
         Ok(Ok(mode)) if mode <= 0o777 => mode,
@@ -319,9 +359,6 @@ fn permissions(given: &Given, problems: &mut Vec<String>, notes: &mut Vec<String
             0o600
         }
     };
-    if mode & 0o002 != 0 {
-        notes.push(format!("mode {mode:04o} lets every user of this host use the guarded socket"));
-    }
     let mut id = |name: &str| {
         let text = given.get(name).map(String::as_str).filter(|text| !text.is_empty())?;
         match flags::integer(text).map(|number| (number, u32::try_from(number))) {
@@ -355,13 +392,14 @@ fn upstream(
     notes: &mut Vec<String>,
 ) -> PathBuf {
     if let Some(given) = given {
-        let path = given.strip_prefix("unix://").unwrap_or(given);
-        if path.contains("://") {
-            problems.push(format!("-upstream-socket: `{given}` is no Unix socket: expected a path"));
-        } else if same_file(Path::new(path), own) {
+        let path = unix_path(given).unwrap_or_else(|problem| {
+            problems.push(problem);
+            Path::new(given)
+        });
+        if same_file(path, own) {
             problems.push(format!("-upstream-socket: `{given}` is the guarded socket itself"));
         }
-        return PathBuf::from(path);
+        return path.to_owned();
     }
     let usual = PathBuf::from(USUAL_UPSTREAM);
     if usual.exists() && !same_file(&usual, own) {

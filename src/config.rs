@@ -71,6 +71,33 @@ impl Config {
         });
         fixed.chain(self.agents.iter_mut().map(|rule| &mut rule.policy))
     }
+
+    /// What is fine, but often not meant.
+    pub fn notes(&self) -> Vec<String> {
+        let mut notes = Vec::new();
+        for (i, listener) in self.listeners.iter().enumerate().filter(|(_, listener)| listener.is_fixed()) {
+            let (mode, socket) = (listener.permissions.mode, listener.socket.display());
+            if mode & 0o002 != 0 {
+                notes.push(format!("mode {mode:04o} lets every user of this host use the guarded socket {socket}"));
+            }
+            let parent = listener.socket.parent();
+            let others = self.listeners.iter().enumerate().filter(|(j, other)| *j < i || !other.is_fixed());
+            if let Some((_, other)) = others.into_iter().find(|(_, other)| other.socket.parent() == parent) {
+                let other = other.socket.display();
+                notes.push(format!("{socket} and {other} are in one directory: a container that mounts it has both"));
+            }
+        }
+        notes
+    }
+}
+
+impl Listener {
+    fn is_fixed(&self) -> bool {
+        match self.identity {
+            Identity::Fixed { .. } => true,
+            Identity::Peer => false,
+        }
+    }
 }
 
 impl fmt::Display for Who {

@@ -22,6 +22,7 @@ use crate::world::{Id, Sockets};
 use hyper::{Method, StatusCode};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 use std::rc::Rc;
 use tokio::sync::OnceCell;
 
@@ -152,6 +153,18 @@ impl OwnerTemplate {
             }
         }
         Ok(name)
+    }
+}
+
+impl fmt::Display for OwnerTemplate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|part| match part {
+            Part::Text(text) => f.write_str(text),
+            Part::Label(key) => write!(f, "{{label:{key}}}"),
+            Part::ContainerId => f.write_str("{container.id}"),
+            Part::ContainerName => f.write_str("{container.name}"),
+            Part::Uid => f.write_str("{uid}"),
+        })
     }
 }
 

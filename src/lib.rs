@@ -47,6 +47,7 @@ pub mod refusal;
 pub mod registry;
 pub mod route;
 pub mod schema;
+pub mod seal;
 pub mod server;
 pub mod steps;
 pub mod toml_file;

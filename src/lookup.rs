@@ -548,16 +548,27 @@ impl World for Lookup {
     }
 
     async fn api_version(&self) -> Result<(u32, u32), Refusal> {
-        let version = self.get("/version").await?.map(|v| text(&v, &["ApiVersion"])).unwrap_or_default();
-        let parsed =
-            version.split_once('.').and_then(|(major, minor)| Some((major.parse().ok()?, minor.parse().ok()?)));
-        parsed
-            .ok_or_else(|| Refusal::Engine { message: format!("the engine's API version `{version}` cannot be read") })
+        api_version(&self.engine).await
     }
 
     fn sockets(&self) -> Sockets {
         self.sockets.clone()
     }
+}
+
+/// The newest version of the API that the engine speaks.
+///
+/// # Errors
+/// When the engine cannot be asked.
+pub async fn api_version(engine: &Engine) -> Result<(u32, u32), Refusal> {
+    let version = match engine.call(Method::GET, "/version", None).await? {
+        (StatusCode::OK, answer) => text(&answer, &["ApiVersion"]),
+        (status, answer) => {
+            return Err(Refusal::Engine { message: format!("the engine answered {status}: {}", message(&answer)) });
+        }
+    };
+    let parsed = version.split_once('.').and_then(|(major, minor)| Some((major.parse().ok()?, minor.parse().ok()?)));
+    parsed.ok_or_else(|| Refusal::Engine { message: format!("the engine's API version `{version}` cannot be read") })
 }
 
 const DIRECTORY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);

@@ -3,7 +3,12 @@
 
 use sockguard::cli::flags::{self, Words};
 use sockguard::cli::{self, Command, Surroundings};
+use sockguard::config::{Config, Identity, Listener};
+use sockguard::listen::Permissions;
+use sockguard::policy::Policy;
 use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::rc::Rc;
 
 fn words(line: &[&str]) -> Vec<String> {
     line.iter().map(ToString::to_string).collect()
@@ -145,29 +150,47 @@ fn settings(line: &[&str]) -> Result<cli::Settings, Vec<String>> {
     let Ok(Command::Serve(given)) = cli::command(line.iter().map(Into::into), |_| None) else {
         panic!("{line:?} is a command line");
     };
-    let around = Surroundings { pid: 7, docker_host: None, terminal: false, variables: Vec::new() };
+    let around = Surroundings { pid: 7, docker_host: None, variables: Vec::new() };
     cli::settings(&given, &around).map_err(|failure| {
         assert_eq!(failure.status(), 2);
         failure.lines()
     })
 }
 
+/// The one agent beside a socket that these flags make.
+struct One {
+    upstream: PathBuf,
+    socket: PathBuf,
+    socket_on_host: PathBuf,
+    permissions: Permissions,
+    owner: String,
+    policy: Rc<Policy>,
+}
+
+fn one(line: &[&str]) -> One {
+    let Config { upstream, listeners, .. } = settings(line).expect("it is fine").config;
+    let Ok([Listener { socket, socket_on_host, permissions, identity }]) = <[Listener; 1]>::try_from(listeners) else {
+        panic!("one listener")
+    };
+    let Identity::Fixed { owner, policy } = identity else { panic!("it is fixed") };
+    One { upstream, socket, socket_on_host, permissions, owner, policy }
+}
+
 #[test]
 fn defaults_are_the_originals() {
-    let found = settings(&[]).expect("it is fine");
-    assert_eq!(found.filename.to_str(), Some("sockguard.sock"));
+    let found = one(&[]);
+    assert!(found.socket.ends_with("sockguard.sock") && found.socket.is_absolute());
     assert_eq!((found.permissions.mode, found.permissions.uid, found.permissions.gid), (0o600, None, None));
     assert_eq!(found.upstream.to_str(), Some("/var/run/docker.sock"));
-    assert_eq!(found.agent.owner.as_str(), "sockguard-pid-7");
-    assert_eq!(found.agent.policy.name, "ci-agent");
-    assert!(found.agent.policy.bind.roots.is_empty());
-    assert!(found.socket.is_absolute());
+    assert_eq!(found.owner, "sockguard-pid-7");
+    assert_eq!(found.policy.name, "ci-agent");
+    assert!(found.policy.bind.roots.is_empty());
     assert_eq!(found.socket_on_host, found.socket);
 }
 
 #[test]
 fn flags_refine_the_policy() {
-    let found = settings(&[
+    let found = one(&[
         "-policy",
         "original",
         "-allow-bind",
@@ -190,9 +213,8 @@ fn flags_refine_the_policy() {
         "0",
         "-socket-on-host",
         "/run/x.sock",
-    ])
-    .expect("it is fine");
-    let policy = found.agent.policy;
+    ]);
+    let policy = found.policy;
     let roots: Vec<_> =
         policy.bind.roots.iter().map(|root| format!("{} {:?}", root.path.display(), root.access)).collect();
     assert_eq!(roots, ["/srv/a Rw", "/srv/b Ro"]);
@@ -202,9 +224,9 @@ fn flags_refine_the_policy() {
     assert_eq!(policy.container.link.as_deref(), Some("proxy:www"));
     assert_eq!((found.permissions.mode, found.permissions.uid, found.permissions.gid), (0o660, Some(12), Some(0)));
     assert_eq!(found.socket_on_host.to_str(), Some("/run/x.sock"));
-    let found = settings(&["-container-join-network", "proxy", "-container-join-network-alias", "www"]).expect("fine");
-    assert_eq!(found.agent.policy.network.join_container.as_deref(), Some("proxy"));
-    assert_eq!(found.agent.policy.network.join_alias.as_deref(), Some("www"));
+    let found = one(&["-container-join-network", "proxy", "-container-join-network-alias", "www"]);
+    assert_eq!(found.policy.network.join_container.as_deref(), Some("proxy"));
+    assert_eq!(found.policy.network.join_alias.as_deref(), Some("www"));
 }
 
 #[test]
@@ -278,9 +300,8 @@ fn the_engine_is_found_through_docker_host_but_never_in_the_guarded_socket() {
     }
     let upstream = |docker_host: &str, filename: &str| {
         let given = flags::Given::from([("filename", filename.to_owned())]);
-        let around =
-            Surroundings { pid: 7, docker_host: Some(docker_host.to_owned()), terminal: false, variables: Vec::new() };
-        cli::settings(&given, &around).expect("it is fine").upstream
+        let around = Surroundings { pid: 7, docker_host: Some(docker_host.to_owned()), variables: Vec::new() };
+        cli::settings(&given, &around).expect("it is fine").config.upstream
     };
     assert_eq!(upstream("unix:///tmp/other.sock", "x").to_str(), Some("/tmp/other.sock"));
     assert_eq!(upstream("unix:///tmp/x.sock", "/tmp/x.sock").to_str(), Some(sockguard::config::USUAL_UPSTREAM));
@@ -289,10 +310,54 @@ fn the_engine_is_found_through_docker_host_but_never_in_the_guarded_socket() {
 }
 
 #[test]
+fn with_a_configuration_three_flags_are_left() {
+    let found =
+        settings(&["-config", "ecs-daemon", "-upstream-socket", "unix:///run/x.sock", "-debug", "-log-format", "text"]);
+    let found = found.expect("it is fine").config;
+    assert_eq!(found.upstream.to_str(), Some("/run/x.sock"));
+    assert!(found.debug && found.log_format == Some(sockguard::audit::Format::Text));
+    let found = settings(&["-config", "ecs-daemon"]).expect("it is fine").config;
+    assert!(!found.debug && found.log_format == Some(sockguard::audit::Format::Json));
+    let lines =
+        settings(&["-config", "ecs-daemon", "-mode", "0600", "-allow-bind", "/srv"]).expect_err("they are stray");
+    assert_eq!(
+        lines.first().map(String::as_str),
+        Some(
+            "sockguard: with -config there is no -allow-bind (use `bind.roots` of the policy), no -mode (use `mode` of a [[listener]])"
+        )
+    );
+    for flag in flags::FLAGS {
+        let given = flags::Given::from([(flag.name, "x".to_owned())]);
+        let told = flags::beside_config(&given);
+        assert_eq!(
+            told.is_none(),
+            ["config", "upstream-socket", "log-format", "debug"].contains(&flag.name),
+            "{told:?}"
+        );
+        assert!(!told.is_some_and(|told| told.contains("use the configuration")), "{}: say which key it is", flag.name);
+    }
+    for (line, text) in [
+        (
+            &["-config", "ecs-deamon"][..],
+            "ecs-deamon: no such file, and no configuration of that name (did you mean `ecs-daemon`?",
+        ),
+        (&["-config", "ecs-daemon", "-log-format", "yaml"], "-log-format: `yaml` is none of text, json and auto"),
+        (&["-config", "ecs-daemon", "-upstream-socket", "tcp://x"], "-upstream-socket: `tcp://x` is no Unix socket"),
+        (
+            &["-config", "ecs-daemon", "-upstream-socket", "/run/sockguard/docker.sock"],
+            "config/ecs-daemon.toml:11:10: listener.socket: `/run/sockguard/docker.sock` is the engine's socket",
+        ),
+    ] {
+        let lines = settings(line).expect_err("it is wrong");
+        assert!(lines.iter().any(|found| found.contains(text)), "{line:?}: {lines:#?}");
+    }
+}
+
+#[test]
 fn a_mistyped_variable_is_told() {
     let names = ["SOCKGUARD_POLCY", "SOCKGUARD_POLICY", "SOCKGUARD_PORT_80_TCP", "PATH", "SOCKGUARD_ALOW_BIND"];
     let variables = names.map(str::to_owned).to_vec();
-    let around = Surroundings { pid: 7, docker_host: None, terminal: false, variables };
+    let around = Surroundings { pid: 7, docker_host: None, variables };
     let notes = cli::settings(&flags::Given::new(), &around).expect("it is fine").notes;
     let told: Vec<_> = notes.iter().filter(|note| note.contains("environment")).collect();
     assert_eq!(

@@ -211,10 +211,15 @@ fn sockguard() -> Command {
 
 impl Guard {
     fn start(command: &mut Command) -> Self {
+        Self::start_many(command, 1)
+    }
+
+    /// One that guards so many sockets.
+    fn start_many(command: &mut Command, sockets: usize) -> Self {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
         let mut out = BufReader::new(child.stdout.take().expect("piped"));
         let mut lines = Vec::new();
-        for _ in 0..2 {
+        for _ in 0..2 * sockets {
             let mut line = String::new();
             out.read_line(&mut line).expect("it writes");
             lines.push(line.trim_end().to_owned());
@@ -306,6 +311,83 @@ fn it_says_where_it_listens_and_answers_for_the_engines_health() {
     }
     assert!(errors.contains("policy ci-agent"), "{errors}");
     assert!(!socket.exists(), "the socket goes with it");
+}
+
+/// A configuration with two sockets, `a` and `b`, in a directory that has an engine.
+fn two(directory: &Path, more: &str) -> PathBuf {
+    let listener = |name: &str| {
+        let socket = directory.join(name).join("s");
+        std::fs::create_dir(directory.join(name)).expect("it is free");
+        let socket = socket.display();
+        format!(
+            "[[listener]]\nsocket = \"{socket}\"\nidentity = \"fixed\"\nowner = \"{name}\"\npolicy = \"read-only\"\n"
+        )
+    };
+    let engine = directory.join("engine");
+    let text = format!("upstream = \"{}\"\n{more}\n{}{}", engine.display(), listener("a"), listener("b"));
+    let file = directory.join("c.toml");
+    std::fs::write(&file, text).expect("it can be written");
+    file
+}
+
+#[test]
+fn several_sockets_are_guarded_by_one_process() {
+    let directory = directory();
+    let at = |name: &str| directory.path().join(name);
+    engine(at("engine"), usual);
+    let key = format!("seal-key = \"{}\"", at("key").display());
+    let config = two(directory.path(), &key);
+    let with = |command: &str| run(sockguard().arg(command).arg("--config").arg(&config));
+    let (a, b, upstream) = (at("a/s"), at("b/s"), at("engine"));
+    let (a, b, upstream) = (a.display(), b.display(), upstream.display());
+
+    let ok = "ok: policy read-only (look, but do not touch), 0 bind roots; would guard";
+    assert_eq!(with("check"), (Some(0), format!("{ok} {upstream} at {a}\n{ok} {upstream} at {b}\n"), String::new()));
+    assert!(!at("key").exists(), "a check makes nothing");
+    assert_eq!(with("health").2, format!("sockguard: not healthy: {a}: there is no socket\n"));
+
+    let guard = Guard::start_many(sockguard().arg("--config").arg(&config), 2);
+    let sockets = guard.lines.iter().filter_map(|line| line.strip_prefix("export DOCKER_HOST=unix://"));
+    assert_eq!(sockets.collect::<Vec<_>>(), [a.to_string(), b.to_string()]);
+    assert_eq!(with("health"), (Some(0), String::new(), String::new()));
+    assert_eq!(std::fs::metadata(at("key")).unwrap().permissions().mode() & 0o777, 0o600);
+
+    // All or nothing: the second socket of another configuration is taken.
+    let text = std::fs::read_to_string(&config).unwrap().replace("/a/s", "/a/t");
+    std::fs::write(at("d.toml"), text).unwrap();
+    let (code, _, errors) = run(sockguard().arg("--config").arg(at("d.toml")));
+    assert_eq!(
+        (code, errors),
+        (Some(4), format!("sockguard: cannot create {b}: another process is listening on it\n"))
+    );
+    assert!(!at("a/t").exists(), "the first went again");
+
+    let (code, errors) = guard.stop();
+    assert_eq!(code, Some(0));
+    assert!(errors.contains("policy read-only, owner a") && errors.contains("policy read-only, owner b"), "{errors}");
+    assert!(!at("a/s").exists() && !at("b/s").exists(), "both sockets go");
+
+    // A key that others can read is none.
+    std::fs::set_permissions(at("key"), std::fs::Permissions::from_mode(0o644)).unwrap();
+    for command in ["check", "serve"] {
+        let (code, _, errors) = with(command);
+        assert_eq!(code, Some(2), "{command}");
+        assert!(errors.contains("seal-key: ") && errors.contains("so others can read it (chmod 0600 "), "{errors}");
+    }
+}
+
+#[test]
+fn a_mistake_in_the_configuration_is_told_with_its_line_at_check_and_at_start() {
+    let directory = directory();
+    let config = two(directory.path(), "debgu = true");
+    for command in ["check", "health", "serve"] {
+        let (code, out, errors) = run(sockguard().arg(command).arg("--config").arg(&config));
+        let told = format!("{}:2:1: unknown key `debgu` (did you mean `debug`?)\n", config.display());
+        assert_eq!((code, out, errors), (Some(2), String::new(), told), "{command}");
+    }
+    let (code, _, errors) = run(sockguard().env("SOCKGUARD_CONFIG", &config).args(["check", "-user", "0"]));
+    assert_eq!(code, Some(2));
+    assert!(errors.contains("with -config there is no -user (use `container.user` of the policy)"), "{errors}");
 }
 
 #[test]

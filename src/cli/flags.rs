@@ -26,11 +26,15 @@ pub enum Takes {
 
 /// The flags of `serve`, `check` and `health`, in the order of the help.
 pub const FLAGS: &[Flag] = &[
+    value(
+        "config",
+        "NAME|FILE",
+        "several agents or sockets: ecs-daemon, or a file; only the last three flags go with it",
+    ),
     value("filename", "PATH", "the guarded socket to create (default sockguard.sock)"),
     value("mode", "MODE", "its permissions; octal with a leading 0 (default 0600)"),
     value("uid", "UID", "its owning user (default -1: that of the process)"),
     value("gid", "GID", "its owning group (default -1: that of the process)"),
-    value("upstream-socket", "PATH", "the engine's socket (default /var/run/docker.sock, else DOCKER_HOST)"),
     value("owner-label", "OWNER", "the owner of all that is made (default sockguard-pid-PID)"),
     value("policy", "NAME|FILE", "what the agent may do: ci-agent (the default), original, read-only, or a file"),
     value("allow-bind", "PATHS", "host paths that containers may mount: PATH[:ro|:rw], separated by commas"),
@@ -42,6 +46,7 @@ pub const FLAGS: &[Flag] = &[
     value("container-join-network", "CONTAINER", "connect this container to every network that is created"),
     value("container-join-network-alias", "ALIAS", "its alias there (needs -container-join-network)"),
     value("socket-on-host", "PATH", "the guarded socket's path as the engine's host sees it (default: -filename)"),
+    value("upstream-socket", "PATH", "the engine's socket (default /var/run/docker.sock, else DOCKER_HOST)"),
     value("log-format", "FORMAT", "text, json, or auto: text on a terminal (default auto)"),
     switch("debug", "log more"),
 ];
@@ -115,6 +120,41 @@ pub fn parse(flags: &'static [Flag], words: &[String]) -> Result<Words, String> 
         given.insert(flag.name, value.to_owned());
     }
     Ok(Words::Flags(given))
+}
+
+/// The flags that go with a configuration; they go before what it says.
+const WITH_CONFIG: [&str; 4] = ["config", "upstream-socket", "log-format", "debug"];
+
+/// What the configuration, or a policy, says instead of a flag.
+const INSTEAD: [(&str, &str); 15] = [
+    ("filename", "`socket` of a [[listener]]"),
+    ("mode", "`mode` of a [[listener]]"),
+    ("uid", "`uid` of a [[listener]]"),
+    ("gid", "`gid` of a [[listener]]"),
+    ("socket-on-host", "`socket-on-host` of a [[listener]]"),
+    ("owner-label", "`owner` of a [[listener]] or an [[agent]]"),
+    ("policy", "`policy` of a [[listener]] or an [[agent]]"),
+    ("allow-bind", "`bind.roots` of the policy"),
+    ("unverified-binds", "`bind.unverified-binds` of the policy"),
+    ("allow-host-mode-networking", "`container.host-network` of the policy"),
+    ("cgroup-parent", "`container.cgroup-parent` of the policy"),
+    ("user", "`container.user` of the policy"),
+    ("docker-link", "`container.link` of the policy"),
+    ("container-join-network", "`network.join-container` of the policy"),
+    ("container-join-network-alias", "`network.join-alias` of the policy"),
+];
+
+/// What is wrong with flags beside a configuration.
+pub fn beside_config(given: &Given) -> Option<String> {
+    let stray: Vec<String> = given
+        .keys()
+        .filter(|name| !WITH_CONFIG.contains(name))
+        .map(|name| {
+            let instead = INSTEAD.iter().find(|(flag, _)| flag == name).map_or("the configuration", |(_, key)| key);
+            format!("-{name} (use {instead})")
+        })
+        .collect();
+    (!stray.is_empty()).then(|| format!("with -config there is no {}", stray.join(", no ")))
 }
 
 /// Adds what the environment sets to what the command line does not. An empty variable counts as none.

@@ -3,16 +3,32 @@
 use super::Failure;
 use crate::engine::Engine;
 use crate::json::Value;
-use crate::lookup::Lookup;
 use crate::place::{self, Place};
 use crate::policy::Policy;
 use crate::refusal::Refusal;
 use crate::route::percent_encode;
-use crate::world::World;
 use hyper::{Method, StatusCode};
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 /// The API version that brought sub-path mounts.
 const SUBPATHS: (u32, u32) = (1, 45);
+
+/// Checks that the process of the engine can be seen: where it cannot, no process that connects can.
+///
+/// # Errors
+/// `Failure::Settings`.
+pub async fn host_processes(upstream: &Path) -> Result<(), Failure> {
+    let stream = tokio::net::UnixStream::connect(upstream).await;
+    match stream.and_then(|stream| stream.peer_cred()) {
+        Ok(engine) if engine.pid().is_none_or(|pid| pid == 0) => {
+            Err(Failure::setting(format!("sockguard: {}", crate::peer::Unknown::Hidden)))
+        }
+        // An engine that is not there yet says nothing about it. Who connects then hears of it.
+        Ok(_) | Err(_) => Ok(()),
+    }
+}
 
 /// Replaces what the policy leaves to be found out, and checks that the containers it names exist.
 ///
@@ -76,9 +92,10 @@ async fn own_cgroup_parent(engine: &Engine) -> Result<String, Failure> {
     }
 }
 
-/// Says what an operator should know about the engine: whether it is there, and how binds are kept below their roots.
-pub async fn report(world: &Lookup) {
-    let version = match world.api_version().await {
+/// Says what an operator should know about the engine: whether it is there, and how binds are kept below the roots of
+/// the policies.
+pub async fn report(engine: &Engine, policies: &[Rc<Policy>], guarded: &[PathBuf]) {
+    let version = match crate::lookup::api_version(engine).await {
         Ok(version) => version,
         Err(refusal) => {
             let message = refusal.message("");
@@ -87,32 +104,37 @@ pub async fn report(world: &Lookup) {
             return;
         }
     };
-    let bind = &world.agent.policy.bind;
+    let place = place::find(engine).await.unwrap_or(Place::Elsewhere);
     let (major, minor) = version;
     let api = format!("engine API {major}.{minor}");
-    if bind.roots.is_empty() {
-        tracing::info!("{api}; no host path may be mounted (-allow-bind)");
+    let roots = policies.iter().flat_map(|policy| {
+        let unverified = policy.bind.unverified_binds;
+        policy.bind.roots.iter().map(move |root| (root.path.as_path(), unverified))
+    });
+    let roots: BTreeSet<(&Path, bool)> = roots.collect();
+    if roots.is_empty() {
+        tracing::info!("{api}; no host path may be mounted (-allow-bind, or bind.roots of a policy)");
     }
-    for root in &bind.roots {
-        let path = root.path.display();
+    for (root, unverified) in roots {
+        let path = root.display();
         if version >= SUBPATHS {
             tracing::info!("{api}; binds below {path} are mounted as sub-paths, out of which no symbolic link leads");
-        } else if world.sees(&root.path).await {
+        } else if place.sees(root, engine.socket()).await {
             tracing::info!("{api}; binds below {path} are checked for symbolic links at every start");
-        } else if bind.unverified_binds {
+        } else if unverified {
             tracing::warn!("{api}; binds below {path} CANNOT be checked: symbolic links lead wherever they point");
         } else {
             tracing::warn!(
                 "{api}; binds below {path} are refused: sockguard does not see the host's directory at that path \
-                 (-unverified-binds allows them unchecked)"
+                 (-unverified-binds, or bind.unverified-binds of the policy, allows them unchecked)"
             );
         }
     }
-    let guarded = world.sockets.guarded.as_path();
-    if let Ok(Place::Container(own)) = world.place().await
-        && let Some(real) = own.on_host(guarded).filter(|real| real != guarded)
-    {
-        let (guarded, real) = (guarded.display(), real.display());
-        tracing::warn!("{guarded} is {real} on the engine's host: start with -socket-on-host {real}");
+    let Place::Container(own) = place else { return };
+    for guarded in guarded {
+        if let Some(real) = own.on_host(guarded).filter(|real| real != guarded) {
+            let (guarded, real) = (guarded.display(), real.display());
+            tracing::warn!("{guarded} is {real} on the engine's host: say so with socket-on-host {real}");
+        }
     }
 }

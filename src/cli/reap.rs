@@ -2,15 +2,18 @@
 
 use super::flags::{self, Flag, Given};
 use super::{Failure, Surroundings, needs, start};
+use crate::config::Config;
 use crate::engine::Engine;
 use crate::owner::{Owner, SealKey};
 use crate::reap::{self, Kind, Object, Outcome};
+use crate::seal;
 use std::path::PathBuf;
 
 /// Its flags.
 pub const FLAGS: &[Flag] = &[
     flags::value("owner", "OWNER", "whose containers, networks, volumes and images to remove"),
     flags::switch("dry-run", "only list them"),
+    flags::value("config", "NAME|FILE", "the configuration that says which engine, and has the seal key"),
     flags::value("upstream-socket", "PATH", "the engine's socket, as above"),
 ];
 
@@ -41,11 +44,31 @@ pub enum Way {
 pub fn settings(given: &Given, around: &Surroundings) -> Result<Settings, Failure> {
     let text = |name: &str| given.get(name).map(String::as_str).filter(|value| !value.is_empty());
     let mut problems = Vec::new();
-    // Where the engine is has nothing to do with where a guarded socket is.
-    let (_, guarded) = super::socket_path(&Given::new())?;
-    let upstream = super::upstream(text("upstream-socket"), &guarded, around, &mut problems, &mut Vec::new());
+    let (key, upstream) = match super::configuration(given) {
+        Some(name_or_file) => {
+            let Config { seal_key, upstream, .. } = super::from_file(name_or_file, given)?;
+            let key = seal_key.map(|path| match seal::read(&path) {
+                Ok(Some(key)) => key,
+                Ok(None) => {
+                    problems.push(format!("seal-key: {} does not exist", path.display()));
+                    SealKey::default()
+                }
+                Err(problem) => {
+                    problems.push(format!("seal-key: {problem}"));
+                    SealKey::default()
+                }
+            });
+            (key.unwrap_or_default(), upstream)
+        }
+        None => {
+            // Where the engine is has nothing to do with where a guarded socket is.
+            let guarded = super::socket_path(&Given::new())?;
+            let upstream = super::upstream(text("upstream-socket"), &guarded, around, &mut problems, &mut Vec::new());
+            (SealKey::default(), upstream)
+        }
+    };
     let owner = match text("owner") {
-        Some(name) => SealKey::default().owner(name).map_err(|e| problems.push(format!("-owner: {e}"))).ok(),
+        Some(name) => key.owner(name).map_err(|e| problems.push(format!("-owner: {e}"))).ok(),
         None => {
             problems.push("-owner is needed: whose objects are to be removed".to_owned());
             None

@@ -1,17 +1,25 @@
 //! What the commands do.
 
 use super::{Command, Failure, Settings, Surroundings, needs};
-use crate::audit::{Audit, Sink};
+use crate::audit::{Audit, Format, Sink};
+use crate::config::{Config, Identity, Listener};
 use crate::engine::Engine;
-use crate::lookup::{Lookup, Memory};
-use crate::server::{self, Guard, Identity};
+use crate::identity::Peers;
+use crate::judge::Agent;
+use crate::listen::SocketFile;
+use crate::lookup::Lookup;
+use crate::owner::SealKey;
+use crate::policy::Policy;
+use crate::server::{self, Guard};
 use crate::world::Sockets;
-use crate::{listen, log, steps};
+use crate::{listen, log, reap, seal, steps};
 use std::io::{IsTerminal as _, Read as _, Write as _};
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
+use tokio::task::JoinSet;
 
 /// How long `health` waits.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -24,35 +32,53 @@ pub fn run(command: Command) -> Result<(), Failure> {
     match command {
         Command::Help => print(&super::help()),
         Command::Version => print(&format!("sockguard {}\n", super::VERSION)),
-        Command::Health(given) => health(&super::socket_path(&given)?.1)?,
         Command::Reap(given) => run_alone(super::reap::run(super::reap::settings(&given, &surroundings())?))?,
-        Command::Check(given) => check(&super::settings(&given, &surroundings())?),
+        Command::Health(given) => match super::configuration(&given) {
+            None => {
+                let socket = super::socket_path(&given)?;
+                healthy(&socket, ask(&socket))?;
+            }
+            Some(_) => all_healthy(&super::settings(&given, &surroundings())?.config)?,
+        },
+        Command::Check(given) => check(&super::settings(&given, &surroundings())?)?,
         Command::Serve(given) => serve(super::settings(&given, &surroundings())?)?,
     }
     Ok(())
 }
 
 /// Says that all is well, and what would be guarded how.
-fn check(settings: &Settings) {
-    let policy = &settings.agent.policy;
-    let about = if policy.description.is_empty() { String::new() } else { format!(" ({})", policy.description) };
-    let roots = match policy.bind.roots.len() {
-        1 => "1 bind root".to_owned(),
-        many => format!("{many} bind roots"),
+fn check(settings: &Settings) -> Result<(), Failure> {
+    let Config { upstream, seal_key, listeners, agents, .. } = &settings.config;
+    if let Some(path) = seal_key {
+        seal::read(path).map_err(|e| Failure::setting(format!("seal-key: {e}")))?;
+    }
+    let about = |policy: &Policy| {
+        let about = match policy.description.as_str() {
+            "" => String::new(),
+            about => format!(" ({about})"),
+        };
+        let roots = match policy.bind.roots.len() {
+            1 => "1 bind root".to_owned(),
+            many => format!("{many} bind roots"),
+        };
+        format!("policy {}{about}, {roots}", policy.name)
     };
-    print(&format!(
-        "ok: policy {}{about}, {roots}; would guard {} at {}\n",
-        policy.name,
-        settings.upstream.display(),
-        settings.filename.display()
-    ));
+    let fixed = listeners.iter().map(|listener| {
+        let (upstream, socket) = (upstream.display(), listener.socket.display());
+        match &listener.identity {
+            Identity::Fixed { policy, .. } => format!("ok: {}; would guard {upstream} at {socket}\n", about(policy)),
+            Identity::Peer => format!("ok: agents by rule; would guard {upstream} at {socket}\n"),
+        }
+    });
+    let rules = agents.iter().map(|rule| format!("ok: {}: owner {}, {}\n", rule.who, rule.owner, about(&rule.policy)));
+    print(&fixed.chain(rules).collect::<String>());
+    Ok(())
 }
 
 fn surroundings() -> Surroundings {
     Surroundings {
         pid: std::process::id(),
         docker_host: std::env::var("DOCKER_HOST").ok(),
-        terminal: std::io::stderr().is_terminal(),
         variables: std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()).collect(),
     }
 }
@@ -87,52 +113,131 @@ fn raise_descriptor_limit() {
     let _ = setrlimit(Resource::Nofile, limit);
 }
 
-async fn guard(settings: Settings) -> Result<(), Failure> {
-    log::start(settings.log_format, settings.debug);
+async fn guard(Settings { mut config, notes }: Settings) -> Result<(), Failure> {
+    let log_format = config.log_format.unwrap_or(match std::io::stderr().is_terminal() {
+        true => Format::Text,
+        false => Format::Json,
+    });
+    log::start(log_format, config.debug);
     let cannot = |what: &str, e: std::io::Error| Failure::Socket(format!("cannot {what}: {e}"));
     let stop = stop_signal().map_err(|e| cannot("wait for signals", e))?;
-    let engine = Rc::new(Engine::new(settings.upstream.clone()));
-    let mut agent = settings.agent;
-    needs::settle(Rc::make_mut(&mut agent.policy), &engine).await?;
-    let agent = Rc::new(agent);
-    let (listener, file) = listen::listen(&settings.socket, settings.permissions).map_err(Failure::Socket)?;
-    let listening = listener.set_nonblocking(true).and_then(|()| tokio::net::UnixListener::from_std(listener));
-    let listener = listening.map_err(|e| cannot("listen", e))?;
-
-    let world = Lookup {
-        engine,
-        agent: Rc::clone(&agent),
-        memory: Rc::new(Memory::default()),
-        sockets: Sockets { guarded: settings.socket_on_host, engine: engine_paths(&settings.upstream) },
+    let engine = Rc::new(Engine::new(config.upstream.clone()));
+    let key = match &config.seal_key {
+        Some(path) => seal::open(path).map_err(|e| Failure::setting(format!("sockguard: seal-key: {e}")))?,
+        None => SealKey::default(),
     };
-    let audit = Audit::new(Sink::stderr(settings.log_format), "fixed", agent.owner.as_str(), &agent.policy.name);
-    let guard = Guard::new(world, audit);
+    let peers = config.listeners.iter().any(|listener| matches!(listener.identity, Identity::Peer));
+    if peers {
+        needs::host_processes(&config.upstream).await?;
+    }
+    for policy in config.policies_mut() {
+        needs::settle(Rc::make_mut(policy), &engine).await?;
+    }
+    let policies: Vec<Rc<Policy>> = config.policies_mut().map(|policy| Rc::clone(policy)).collect();
+    let on_host: Vec<PathBuf> = config.listeners.iter().map(|listener| listener.socket_on_host.clone()).collect();
+    let sink = Sink::stderr(log_format);
 
-    print(&format!(
-        "Listening on {} (socket UID {} GID {} permissions {:04o}), upstream is {}\nexport DOCKER_HOST=unix://{}\n",
-        settings.filename.display(),
-        settings.permissions.owner(),
-        settings.permissions.group(),
-        settings.permissions.mode,
-        settings.upstream.display(),
-        settings.socket.display()
-    ));
-    tracing::info!("policy {}, owner {}", agent.policy.name, agent.owner);
-    for note in &settings.notes {
+    let mut open = Vec::new();
+    let mut fixed = Vec::new();
+    let opened = config.listeners.iter().try_for_each(|listener| {
+        let (socket, file) = listen::listen(&listener.socket, listener.permissions).map_err(Failure::Socket)?;
+        let sockets = Sockets { guarded: listener.socket_on_host.clone(), engine: engine_paths(&config.upstream) };
+        let identity = match &listener.identity {
+            Identity::Fixed { owner, policy } => {
+                let owner = key.owner(owner).map_err(Failure::setting)?;
+                let audit = Audit::new(Rc::clone(&sink), "fixed", owner.as_str(), &policy.name);
+                let agent = Rc::new(Agent { owner, policy: Rc::clone(policy), caller: None });
+                let world = Lookup { engine: Rc::clone(&engine), agent, memory: Rc::default(), sockets };
+                let guard = Guard::new(world, audit);
+                fixed.push(Rc::clone(&guard.world));
+                server::Identity::Fixed(guard)
+            }
+            Identity::Peer => {
+                let (rules, sink) = (config.agents.clone(), Rc::clone(&sink));
+                server::Identity::Peers(Peers::new(Rc::clone(&engine), key.clone(), rules, sockets, sink))
+            }
+        };
+        open.push(Open { socket, file, identity });
+        Ok(())
+    });
+    if let Err(failure) = opened {
+        // All or nothing.
+        open.into_iter().for_each(|open| open.file.remove());
+        return Err(failure);
+    }
+    for listener in &config.listeners {
+        print(&format!(
+            "Listening on {0} (socket UID {1} GID {2} permissions {3:04o}), upstream is {4}\nexport DOCKER_HOST=unix://{0}\n",
+            listener.socket.display(),
+            listener.permissions.owner(),
+            listener.permissions.group(),
+            listener.permissions.mode,
+            config.upstream.display(),
+        ));
+        match &listener.identity {
+            Identity::Fixed { owner, policy } => tracing::info!("policy {}, owner {owner}", policy.name),
+            Identity::Peer => tracing::info!("{} agent rules", config.agents.len()),
+        }
+    }
+    for note in notes {
         tracing::warn!("{note}");
     }
+    if peers {
+        tokio::task::spawn_local(reap::watch::watch(Rc::clone(&engine), key, config.reap));
+    }
     // The engine may take its time, or not be there yet: agents are served meanwhile.
-    let world = Rc::clone(&guard.world);
     tokio::task::spawn_local(async move {
-        needs::report(&world).await;
-        if let Err(refusal) = steps::recover(&world).await {
-            tracing::warn!("paused containers cannot be looked for: {}", refusal.message(&world.agent.policy.name));
+        needs::report(&engine, &policies, &on_host).await;
+        for world in fixed {
+            if let Err(refusal) = steps::recover(&world).await {
+                tracing::warn!("paused containers cannot be looked for: {}", refusal.message(&world.agent.policy.name));
+            }
         }
     });
+    serve_all(open, stop).await.map_err(|e| cannot("go on listening", e))
+}
 
-    let served = server::serve(listener, Identity::Fixed(guard), stop).await;
-    file.remove();
-    served.map_err(|e| cannot("go on listening", e))
+/// A guarded socket that listens.
+struct Open {
+    socket: UnixListener,
+    file: SocketFile,
+    identity: server::Identity,
+}
+
+/// Serves all sockets until it is time to stop, or one fails: then all end.
+async fn serve_all(open: Vec<Open>, stop: impl Future<Output = ()>) -> std::io::Result<()> {
+    let (go_on, stopped) = tokio::sync::watch::channel(());
+    let mut serving = JoinSet::new();
+    for Open { socket, file, identity } in open {
+        let mut stopped = stopped.clone();
+        serving.spawn_local(async move {
+            // It ends with its sender.
+            let stopped = async move { while stopped.changed().await.is_ok() {} };
+            let listening = socket.set_nonblocking(true).and_then(|()| tokio::net::UnixListener::from_std(socket));
+            let served = match listening {
+                Ok(socket) => server::serve(socket, identity, stopped).await,
+                Err(e) => Err(e),
+            };
+            file.remove();
+            served
+        });
+    }
+    drop(stopped);
+    let mut stop = pin!(stop);
+    let mut go_on = Some(go_on);
+    let mut ended = Ok(());
+    loop {
+        tokio::select! {
+            () = &mut stop, if go_on.is_some() => go_on = None,
+            served = serving.join_next() => match served {
+                None => return ended,
+                Some(served) => {
+                    go_on = None;
+                    ended = ended.and(served.unwrap_or_else(|e| Err(e.into())));
+                }
+            },
+        }
+    }
 }
 
 /// The paths under which the engine's socket is known. A bind of any of them is a bind of the engine's socket.
@@ -161,9 +266,41 @@ fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
     })
 }
 
-/// Asks the engine, through the guarded socket, for a sign of life.
-fn health(socket: &Path) -> Result<(), Failure> {
+/// Asks for a sign of life of all guarded sockets, and of the engine through them.
+fn all_healthy(config: &Config) -> Result<(), Failure> {
+    for Listener { socket, identity, .. } in &config.listeners {
+        let answer = ask(socket);
+        match (identity, &answer) {
+            // Whoever asks after its health need not be one of its agents: that it says so is a sign of life.
+            (Identity::Peer, Ok(Answer { status, message })) if status == "403" && message.starts_with(NO_AGENT) => {
+                healthy(&config.upstream, ask(&config.upstream))?;
+            }
+            (Identity::Peer | Identity::Fixed { .. }, _) => healthy(socket, answer)?,
+        }
+    }
+    Ok(())
+}
+
+/// How the refusal begins of who connects and is no agent.
+const NO_AGENT: &str = "sockguard: no agent rule matches";
+
+/// Is this answer of a socket a sign of life?
+fn healthy(socket: &Path, answer: Result<Answer, String>) -> Result<(), Failure> {
     let no = |what: String| Failure::No(format!("not healthy: {}: {what}", socket.display()));
+    match answer.map_err(no)? {
+        Answer { status, .. } if status == "200" => Ok(()),
+        Answer { message, .. } => Err(no(message)),
+    }
+}
+
+/// What the engine says to a ping.
+struct Answer {
+    status: String,
+    message: String,
+}
+
+/// Pings the engine through this socket.
+fn ask(socket: &Path) -> Result<Answer, String> {
     let ask = || -> std::io::Result<Vec<u8>> {
         let mut stream = UnixStream::connect(socket)?;
         stream.set_read_timeout(Some(PATIENCE))?;
@@ -174,23 +311,17 @@ fn health(socket: &Path) -> Result<(), Failure> {
         Ok(answer)
     };
     let answer = ask().map_err(|e| match e.kind() {
-        std::io::ErrorKind::WouldBlock => no(format!("no answer within {} s", PATIENCE.as_secs())),
-        std::io::ErrorKind::NotFound => no("there is no socket".to_owned()),
-        std::io::ErrorKind::ConnectionRefused => no("nobody listens on it".to_owned()),
-        _ => no(e.to_string()),
+        std::io::ErrorKind::WouldBlock => format!("no answer within {} s", PATIENCE.as_secs()),
+        std::io::ErrorKind::NotFound => "there is no socket".to_owned(),
+        std::io::ErrorKind::ConnectionRefused => "nobody listens on it".to_owned(),
+        _ => e.to_string(),
     })?;
     let answer = String::from_utf8_lossy(&answer);
-    let status = answer.split_whitespace().nth(1).unwrap_or_default();
-    match status {
-        "200" => Ok(()),
-        "" => Err(no("it does not speak HTTP".to_owned())),
-        status => {
-            let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
-            let message = serde_json::from_str::<serde_json::Value>(body.trim())
-                .ok()
-                .and_then(|body| Some(body.get("message")?.as_str()?.to_owned()))
-                .unwrap_or_else(|| format!("answer {status}"));
-            Err(no(message))
-        }
-    }
+    let status = answer.split_whitespace().nth(1).ok_or("it does not speak HTTP")?;
+    let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+    let message = serde_json::from_str::<serde_json::Value>(body.trim())
+        .ok()
+        .and_then(|body| Some(body.get("message")?.as_str()?.to_owned()))
+        .unwrap_or_else(|| format!("answer {status}"));
+    Ok(Answer { status: status.to_owned(), message })
 }

@@ -4,6 +4,7 @@ use super::case::{Body, Case, Forward, Group, Outcome, Request};
 use super::facts::{self, Facts, PathIs, find_network};
 use hyper::Method;
 use sockguard::cli::{Surroundings, flags};
+use sockguard::config::Identity;
 use sockguard::json::{self, Object, Value};
 use sockguard::judge::build::{ContextRules, judge_dockerfile};
 use sockguard::judge::own_mounts::own_mounts;
@@ -65,9 +66,13 @@ pub fn agent(group: &Group) -> Result<Agent, String> {
     let flags::Words::Flags(given) = flags::parse(flags::FLAGS, &words)? else {
         return Err("the flags are no settings".to_owned());
     };
-    let around = Surroundings { pid: 1, docker_host: None, terminal: false, variables: Vec::new() };
+    let around = Surroundings { pid: 1, docker_host: None, variables: Vec::new() };
     let settings = sockguard::cli::settings(&given, &around).map_err(|failure| failure.lines().join("\n"))?;
-    Ok(settings.agent)
+    let Some(Identity::Fixed { owner, policy }) = settings.config.listeners.into_iter().next().map(|l| l.identity)
+    else {
+        return Err("flags make one agent".to_owned());
+    };
+    Ok(Agent { owner: Owner::new(&owner)?, policy, caller: None })
 }
 
 /// The command line of the case's guard, but for its sockets.
