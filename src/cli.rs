@@ -6,7 +6,7 @@ pub mod reap;
 pub mod start;
 
 use crate::audit::Format;
-use crate::config::{Config, Identity, Listener, USUAL_UPSTREAM, engine_below, guarded_below, same_file};
+use crate::config::{Config, Identity, Listener, USUAL_UPSTREAM, engine_below, guarded_below, host_paths, same_file};
 use crate::listen::Permissions;
 use crate::owner::Owner;
 use crate::policy::{self, Access, BindRoot, Policy};
@@ -293,7 +293,7 @@ fn from_flags(given: &Given, around: &Surroundings) -> Result<Settings, Failure>
             Err(problem) => problems.push(format!("-allow-bind: {problem}")),
         }
     }
-    problems.extend(policy.bind.roots.iter().filter_map(|root| engine_below(root, &upstream)));
+    problems.extend(host_paths(&policy, &upstream).filter_map(|root| engine_below(&root, &upstream)));
     if on("unverified-binds") {
         policy.bind.unverified_binds = true;
     }
@@ -324,7 +324,7 @@ fn from_flags(given: &Given, around: &Surroundings) -> Result<Settings, Failure>
             PathBuf::from(path)
         }
     };
-    problems.extend(policy.bind.roots.iter().filter_map(|root| guarded_below(root, &socket_on_host)));
+    problems.extend(host_paths(&policy, &upstream).filter_map(|root| guarded_below(&root, &socket_on_host)));
     let log_format = log_format(given, &mut problems).flatten();
     if !problems.is_empty() {
         return Err(Failure::Settings(problems));

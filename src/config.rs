@@ -7,7 +7,7 @@ pub use read::EMBEDDED;
 use crate::audit::Format;
 use crate::identity::{Rule, Who};
 use crate::listen::Permissions;
-use crate::policy::{Access, BindRoot, Policy};
+use crate::policy::{Access, AliasTarget, BindRoot, Policy};
 use crate::reap::Reap;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -137,6 +137,17 @@ fn canonical(path: &Path) -> PathBuf {
         (Some(parent), Some(name)) => canonical(parent).join(name),
         _ => absolute,
     }
+}
+
+/// The host paths that a policy lets containers mount. An alias for the engine's socket itself is none: a bind of it
+/// becomes one of the guarded socket.
+pub fn host_paths(policy: &Policy, upstream: &Path) -> impl Iterator<Item = BindRoot> {
+    let aliases = policy.bind.aliases.iter().filter_map(|alias| match &alias.to {
+        AliasTarget::Host(path) if same_file(path, upstream) => None,
+        AliasTarget::Host(path) => Some(BindRoot { path: path.clone(), access: alias.access }),
+        AliasTarget::Agent(_) => None,
+    });
+    policy.bind.roots.iter().cloned().chain(aliases)
 }
 
 /// A root above the engine's socket gives the engine away, read-only too: connecting needs no write access.

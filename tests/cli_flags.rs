@@ -130,7 +130,7 @@ fn reaping_needs_an_owner() {
         let Ok(Command::Reap(given)) = cli::command(line.iter().map(Into::into), |_| None) else {
             panic!("{line:?} is a command line");
         };
-        let around = Surroundings { pid: 7, docker_host: None, terminal: false, variables: Vec::new() };
+        let around = Surroundings { pid: 7, docker_host: None, variables: Vec::new() };
         cli::reap::settings(&given, &around).map_err(|failure| (failure.status(), failure.lines().concat()))
     };
     let found = settings(&["reap", "-owner", "me", "-dry-run", "-upstream-socket", "unix:///x.sock"]).expect("fine");
@@ -245,7 +245,7 @@ fn wrong_settings_are_refused_with_their_reason() {
         (&["-owner-label", "a b"], "-owner-label: `a b` is no owner"),
         (
             &["-policy", "ci-agnet"],
-            "ci-agnet: no such file, and no policy of that name (did you mean `ci-agent`? there are: ci-agent, original, read-only)",
+            "ci-agnet: no such file, and no policy of that name (did you mean `ci-agent`? there are: buildkite, ci-agent, ecs-agent, original, read-only)",
         ),
         (&["-policy", "/"], "/: not a regular file"),
         (&["-allow-bind", "builds"], "-allow-bind: `builds` is not an absolute path"),
@@ -345,7 +345,7 @@ fn with_a_configuration_three_flags_are_left() {
         (&["-config", "ecs-daemon", "-upstream-socket", "tcp://x"], "-upstream-socket: `tcp://x` is no Unix socket"),
         (
             &["-config", "ecs-daemon", "-upstream-socket", "/run/sockguard/docker.sock"],
-            "config/ecs-daemon.toml:11:10: listener.socket: `/run/sockguard/docker.sock` is the engine's socket",
+            "config/ecs-daemon.toml:12:10: listener.socket: `/run/sockguard/docker.sock` is the engine's socket",
         ),
     ] {
         let lines = settings(line).expect_err("it is wrong");

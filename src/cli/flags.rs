@@ -36,7 +36,7 @@ pub const FLAGS: &[Flag] = &[
     value("uid", "UID", "its owning user (default -1: that of the process)"),
     value("gid", "GID", "its owning group (default -1: that of the process)"),
     value("owner-label", "OWNER", "the owner of all that is made (default sockguard-pid-PID)"),
-    value("policy", "NAME|FILE", "what the agent may do: ci-agent (the default), original, read-only, or a file"),
+    value("policy", "NAME|FILE", "ci-agent (the default), buildkite, ecs-agent, original, read-only, or a policy file"),
     value("allow-bind", "PATHS", "host paths that containers may mount: PATH[:ro|:rw], separated by commas"),
     switch("unverified-binds", "allow binds below them also where sockguard cannot check for symbolic links"),
     switch("allow-host-mode-networking", "allow containers to run with --network host"),

@@ -1,6 +1,6 @@
 //! Reads configuration files.
 
-use super::{Config, Identity, Listener, USUAL_UPSTREAM, below, engine_below, guarded_below, same_file};
+use super::{Config, Identity, Listener, USUAL_UPSTREAM, below, engine_below, guarded_below, host_paths, same_file};
 use crate::audit::Format;
 use crate::identity::{OwnerTemplate, Rule, Who, label_key};
 use crate::listen::{LONGEST_PATH, Permissions};
@@ -358,7 +358,7 @@ impl Reading<'_> {
                     self.reader.problem(*at, what, "");
                 }
             };
-            for root in &policy.bind.roots {
+            for root in &host_paths(policy, upstream).collect::<Vec<_>>() {
                 let shown = root.path.display();
                 engine_below(root, upstream).map(&mut tell);
                 if let Some(key) = key.filter(|key| below(key, &root.path)) {

@@ -14,8 +14,10 @@ use std::path::{Component, Path, PathBuf};
 use toml::de::DeTable;
 
 /// The policies that are built in, by name.
-pub const EMBEDDED: [(&str, &str); 3] = [
+pub const EMBEDDED: [(&str, &str); 5] = [
+    ("buildkite", include_str!("../../policies/buildkite.toml")),
     ("ci-agent", include_str!("../../policies/ci-agent.toml")),
+    ("ecs-agent", include_str!("../../policies/ecs-agent.toml")),
     ("original", include_str!("../../policies/original.toml")),
     ("read-only", include_str!("../../policies/read-only.toml")),
 ];
