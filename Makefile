@@ -33,7 +33,7 @@ test:
 	@.ci/prepare tests
 	cargo test --locked
 	cargo build --locked --release --package sockguard
-	$(AS_ROOT) target/venv/bin/pytest -q tests/e2e
+	$(AS_ROOT) target/venv/bin/pytest -q --durations=10 tests/e2e
 
 check:
 	@.ci/prepare rust

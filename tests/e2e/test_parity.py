@@ -59,7 +59,7 @@ SCENARIOS = {
     ],
     "exec in a stopped container": ["docker create --name c1 busybox", "docker exec c1 true"],
     "attach": [
-        "docker run -di --name c1 busybox sh -c 'read x; echo got $x; sleep 0.2; exit 5'", "(echo hello; sleep 0.5) | docker attach c1",
+        "docker run -di --name c1 busybox sh -c 'read x; echo got $x; sleep 0.2; exit 5'", "(echo hello; docker wait c1 > exit) | docker attach c1; rm exit",
         "docker attach c1", "docker attach nope",
     ],
     "attach at a terminal and detach": [
