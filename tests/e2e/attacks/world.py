@@ -84,10 +84,10 @@ class Stage:
         self.images = {name: self.image_id(name) for name in (*VICTIMS, *SHARED, BUILT)}
         self.saved = self.god("GET", "/images/get?" + "&".join(f"names={name}" for name in self.images)).body
         self.box = self.stopped = self.exec = self.host = None
+        self.guard = self.victim_guard = None
         self.networks = {}
         self.built_in = set(self.census()["networks"])
         self.restore()
-        self.guard = self.victim_guard = None
         if guarded:
             self.guard = harness.Guard(engine, owner="attacker", flags=["--allow-bind", str(self.builds)])
             self.victim_guard = harness.Guard(engine, owner="victim", flags=["--allow-bind", str(self.builds)])
@@ -227,6 +227,11 @@ class Stage:
             found = self.inspect("containers", name)
             if not found:
                 return None
+            # A check of binds lets all stand still that an agent's code runs in, this one, too, and then go on.
+            end = time.monotonic() + 30
+            while part == "host" and self.guard and found["State"]["Paused"] and time.monotonic() < end:
+                time.sleep(0.02)
+                found = self.inspect("containers", name) or found
             host = found["HostConfig"]
             return (found["Id"], found["State"]["Status"], found["State"]["StartedAt"], found["RestartCount"],
                     [host[k] for k in ("Memory", "CpuShares", "PidsLimit", "RestartPolicy")],
