@@ -126,7 +126,7 @@ async fn document(
     // have no ID, and a name can come to stand for another's volume between the look-up and the request.
     let absent = |message: String| Refusal::absent(message);
     let shown = match view {
-        View::Container => match containers::inspection(document, me, &mut out)? {
+        View::Container => match containers::inspection(document, agent, &mut out)? {
             Show::Hidden => return Err(absent(format!("No such container: {}", name("Id")))),
             shown => shown,
         },

@@ -6,6 +6,7 @@ pub mod bridge;
 pub mod build;
 pub mod containers;
 pub mod create;
+pub mod env;
 pub mod exec;
 pub mod images;
 pub mod labels;

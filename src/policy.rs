@@ -85,6 +85,10 @@ pub struct Container {
     pub user: Option<String>,
     /// The cgroup that every container and classic build is put under.
     pub cgroup_parent: Option<String>,
+    /// Names of variables that containers, execs and images may not be given.
+    pub deny_env: Vec<Glob>,
+    /// Names of variables whose values inspections of containers do not show.
+    pub redact_env: Vec<Glob>,
     /// A container that every new one gets a link to: `NAME` or `NAME:ALIAS`.
     pub link: Option<String>,
 }

@@ -3,7 +3,13 @@
 use super::labels;
 use super::restore::Asked;
 use super::scan::{self, Broken, Show};
+use crate::json::Value;
+use crate::judge::Agent;
 use crate::owner::Owner;
+use crate::policy::{self, Glob};
+
+/// What stands in place of a value that the policy redacts.
+const REDACTED: &str = "redacted";
 
 /// Writes an element of a list (also of `system/df`), if it is the agent's.
 ///
@@ -26,11 +32,11 @@ pub fn element(container: &[u8], me: &Owner, out: &mut Vec<u8>) -> Result<Show, 
     Ok(Show::Shown)
 }
 
-/// Writes the inspection of a container, if it is the agent's.
+/// Writes the inspection of a container, if it is the agent's, without the values that the policy redacts.
 ///
 /// # Errors
 /// It cannot be understood.
-pub fn inspection(container: &[u8], me: &Owner, out: &mut Vec<u8>) -> Result<Show, Broken> {
+pub fn inspection(container: &[u8], agent: &Agent, out: &mut Vec<u8>) -> Result<Show, Broken> {
     // Read to its end, so that a document that was cut short is not passed for a whole one.
     let mut config = None;
     for member in scan::members(container) {
@@ -41,24 +47,47 @@ pub fn inspection(container: &[u8], me: &Owner, out: &mut Vec<u8>) -> Result<Sho
     }
     let Some(config) = config else { return Ok(Show::Hidden) };
     let Some(member) = scan::find(config.value, "Labels")? else { return Ok(Show::Hidden) };
-    let labels = labels::read(member.value, me)?;
+    let labels = labels::read(member.value, &agent.owner)?;
     if !labels.my_container() {
         return Ok(Show::Hidden);
     }
-    let Some(asked) = labels.binds.and_then(Asked::read) else {
+    let asked = labels.binds.and_then(Asked::read);
+    let env = redacted(config.value, &agent.policy.container.redact_env)?;
+    if asked.is_none() && env.is_none() {
         return without_own_labels(container, config.at + member.at, member.value, out);
-    };
-    scan::each_member(container, out, |member, out| match member.key {
-        b"Config" => scan::each_member(member.value, out, |member, out| match member.key {
-            b"Labels" => labels::strip(member.value, out),
+    }
+    scan::each_member(container, out, |member, out| match (member.key, &asked) {
+        (b"Config", _) => scan::each_member(member.value, out, |member, out| match (member.key, &env) {
+            (b"Labels", _) => labels::strip(member.value, out),
+            (b"Env", Some(env)) => Ok(scan::pass(env, out)),
             _ => Ok(scan::pass(member.value, out)),
         })
         .map(|()| Show::Shown),
-        b"HostConfig" => asked.host_config(member.value, out),
-        b"Mounts" => asked.mount_points(member.value, out),
+        (b"HostConfig", Some(asked)) => asked.host_config(member.value, out),
+        (b"Mounts", Some(asked)) => asked.mount_points(member.value, out),
         _ => Ok(scan::pass(member.value, out)),
     })?;
     Ok(Show::Shown)
+}
+
+/// The environment of a container's configuration, where the policy redacts a part of it.
+fn redacted(config: &[u8], names: &[Glob]) -> Result<Option<Vec<u8>>, Broken> {
+    if names.is_empty() {
+        return Ok(None);
+    }
+    let Some(env) = scan::find(config, "Env")?.filter(|env| !scan::is_null(env.value)) else { return Ok(None) };
+    let (mut out, mut some) = (Vec::with_capacity(env.value.len()), false);
+    scan::each_item(env.value, &mut out, |item, out| {
+        let text = scan::text(item).ok_or(Broken("a variable is no text"))?;
+        match text.split_once('=') {
+            Some((name, _)) if policy::any(names, name) => {
+                some = true;
+                Ok(scan::pass(Value::from(format!("{name}={REDACTED}")).to_string().as_bytes(), out))
+            }
+            Some(_) | None => Ok(scan::pass(item, out)),
+        }
+    })?;
+    Ok(some.then_some(out))
 }
 
 /// The common case: all but the labels, which stand at this place, is passed as it is.
@@ -68,4 +97,52 @@ fn without_own_labels(container: &[u8], at: usize, labels: &[u8], out: &mut Vec<
     labels::strip(labels, out)?;
     out.extend_from_slice(rest.get(labels.len()..).unwrap_or_default());
     Ok(Show::Shown)
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+    use crate::owner::{OWNER_LABEL, SEAL_LABEL};
+    use crate::policy::Policy;
+    use std::rc::Rc;
+
+    /// What is shown of a container with this environment and this in its other labels.
+    fn shown(env: &str, label: &str) -> Result<String, Broken> {
+        let policy = "[container]\nallow = [\"read\"]\nredact-env = [\"*_TOKEN\", \"A<B\"]\n";
+        let policy = Rc::new(Policy::parse("test", "test.toml", policy).unwrap());
+        let owner = Owner::new("me").unwrap();
+        let labels = format!(r#"{{"{OWNER_LABEL}":"me","{SEAL_LABEL}":"{}"{label}}}"#, owner.seal());
+        let container =
+            format!(r#"{{ "Id":"1", "Config":{{"A" :1,"Env": {env} ,"Labels":{labels}}},"HostConfig":{{}}}}"#);
+        let mut out = Vec::new();
+        inspection(container.as_bytes(), &Agent { owner, policy, caller: None }, &mut out)?;
+        Ok(String::from_utf8(out).unwrap())
+    }
+
+    #[test]
+    fn values_of_redacted_names_are_not_shown() {
+        let compact =
+            |env: &str| format!(r#"{{"Id":"1","Config":{{"A":1,"Env":{env},"Labels":{{}}}},"HostConfig":{{}}}}"#);
+        for (env, expected) in [
+            (r#"["A=1","B_TOKEN=geheim"]"#, r#"["A=1","B_TOKEN=redacted"]"#),
+            // As it is compared it is decoded.
+            (r#"["B\u005fTOKEN\u003dgeheim","A\u003cB=x=y"]"#, r#"["B_TOKEN=redacted","A<B=redacted"]"#),
+            (r#"["B_TOKEN=","B_TOKEN","_TOKEN=a\nb"]"#, r#"["B_TOKEN=redacted","B_TOKEN","_TOKEN=redacted"]"#),
+        ] {
+            assert_eq!(shown(env, ""), Ok(compact(env).replace(env, expected)), "{env}");
+        }
+        let binds = format!(r#","{}":"{{\"Binds\":[]}}""#, crate::owner::BINDS_LABEL);
+        assert_eq!(shown(r#"["B_TOKEN=geheim"]"#, &binds), Ok(compact(r#"["B_TOKEN=redacted"]"#)));
+    }
+
+    #[test]
+    fn what_is_not_redacted_is_shown_as_the_engine_wrote_it() {
+        for env in [r#"["B_TOKENS=1" , "A\u003d1","B_token=2"]"#, "null", "[]"] {
+            let expected =
+                format!(r#"{{ "Id":"1", "Config":{{"A" :1,"Env": {env} ,"Labels":{{}}}},"HostConfig":{{}}}}"#);
+            assert_eq!(shown(env, "").as_deref(), Ok(expected.as_str()));
+        }
+        assert!(shown("[1]", "").is_err());
+    }
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::owner::{OWNER_LABEL, Owner};
-use crate::policy::Policy;
+use crate::policy::{Glob, Policy};
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -133,9 +133,12 @@ fn wait<F: Future>(future: F) -> F::Output {
 
 /// What the agent sees of an answer that comes in pieces of this size.
 async fn seen(shape: View, upstream: &Rc<Recorded>, answer: &[u8], size: usize) -> Result<String, String> {
+    seen_by(&viewer(upstream), shape, answer, size).await
+}
+
+async fn seen_by(viewer: &Viewer<Recorded>, shape: View, answer: &[u8], size: usize) -> Result<String, String> {
     let response = Response::new(Pieces::of(answer, size));
-    let shown =
-        view(shape, &viewer(upstream), Moment::now(), response).await.map_err(|refusal| refusal.message("test"))?;
+    let shown = view(shape, viewer, Moment::now(), response).await.map_err(|refusal| refusal.message("test"))?;
     let bytes = upstream::collect(shown.into_body(), 1 << 20).await.map_err(|refusal| refusal.message("test"))?;
     Ok(String::from_utf8(bytes.into()).expect("text"))
 }
@@ -279,6 +282,24 @@ fn what_belongs_to_nobody_else_is_passed_byte_for_byte() {
         let owner = String::from_utf8_lossy(owner);
         let expected = if keep { text.replace(&*owner, "") } else { text.replace(&format!(",{owner}"), "") };
         assert_eq!(shown, expected, "{version}/{file}");
+    }
+}
+
+#[test]
+fn values_that_the_policy_redacts_are_not_shown() {
+    for (version, file) in [("20.10", "container.json"), ("29", "container.json")] {
+        let upstream = Recorded::of(version);
+        let shown = |names: &str| {
+            let mut policy = Policy::default();
+            policy.container.redact_env.extend(Glob::try_from(names.to_owned()));
+            let agent = Agent { owner: agent().owner.clone(), policy: Rc::new(policy), caller: None };
+            let viewer = Viewer { agent: Rc::new(agent), ..viewer(&upstream) };
+            wait(seen_by(&viewer, View::Container, &read(version, file), 4096)).expect(file)
+        };
+        let all = shown("NO_SUCH");
+        let path = r#""PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin""#;
+        assert!(all.contains(path), "{version}/{file}");
+        assert_eq!(shown("P*H"), all.replace(path, r#""PATH=redacted""#), "{version}/{file}");
     }
 }
 

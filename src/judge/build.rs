@@ -2,8 +2,7 @@
 
 use super::images::{granted, may_pull, may_take, named, same_in_registry};
 use super::system::BUILDKIT;
-use super::{Agent, Ask};
-use super::{bridge, labels};
+use super::{Agent, Ask, bridge, env, labels};
 use crate::dockerfile::{self, Dockerfile, Instruction, UNKNOWN, Variables};
 use crate::json::{Object, Value};
 use crate::owner::{OWNER_LABEL, Standing};
@@ -139,7 +138,7 @@ pub async fn judge(mut ask: Ask, agent: &Agent, world: &impl World) -> Verdict {
 
     let rules = ContextRules {
         dockerfile: dockerfile_path(query.text("dockerfile").unwrap_or(DOCKERFILE))?,
-        args: arguments(query)?,
+        args: arguments(query, agent)?,
         target: query.text("target").map(str::to_owned),
         // The base images are pulled, if they have to be, before the engine builds: it is given their IDs.
         pull: matches!(query.remove("pull"), Some(Param::Text(text)) if truth(&text)),
@@ -256,16 +255,20 @@ async fn network(query: &mut Query, agent: &Agent, world: &impl World) -> Result
     Ok(None)
 }
 
-fn arguments(query: &Query) -> Result<BTreeMap<String, Option<String>>, Refusal> {
+/// The arguments of a build. They stay in the image's history.
+fn arguments(query: &Query, agent: &Agent) -> Result<BTreeMap<String, Option<String>>, Refusal> {
     let wrong = || Refusal::malformed("the query parameter buildargs is no JSON object of strings");
     match query.json("buildargs") {
         None | Some(Value::Null) => Ok(BTreeMap::new()),
         Some(Value::Object(args)) => args
             .iter()
-            .map(|(name, value)| match value {
-                Value::Null => Ok((name.to_owned(), None)),
-                Value::String(value) => Ok((name.to_owned(), Some(value.clone()))),
-                Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => Err(wrong()),
+            .map(|(name, value)| {
+                env::name("the query parameter buildargs", name, agent)?;
+                match value {
+                    Value::Null => Ok((name.to_owned(), None)),
+                    Value::String(value) => Ok((name.to_owned(), Some(value.clone()))),
+                    Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => Err(wrong()),
+                }
             })
             .collect(),
         Some(_) => Err(wrong()),
@@ -504,6 +507,7 @@ impl<W: World> Builder<'_, W> {
         for (name, value) in instruction.pairs(self.parsing(at)).map_err(Refusal::malformed)? {
             let (name, value) = (self.expand(&name, &env)?, self.expand(&value.unwrap_or_default(), &env)?);
             self.hold(name.len() + value.len())?;
+            env::name("ENV", &name, self.agent)?;
             if let Some(stage) = self.stages.last_mut() {
                 stage.env.insert(name, value);
             }
@@ -864,6 +868,24 @@ fn same_platform(wanted: &str, has: &str) -> bool {
         || wanted == has
         || wanted == architecture
         || wanted.strip_prefix(&has).is_some_and(|rest| rest.starts_with('/'))
+}
+
+/// Checks the variables that an instruction sets.
+///
+/// # Errors
+/// One that the policy keeps out.
+pub fn check_env(
+    instruction: &Instruction,
+    escape: char,
+    variables: &Variables<'_>,
+    agent: &Agent,
+) -> Result<(), Refusal> {
+    for (name, _) in instruction.pairs(escape).map_err(Refusal::malformed)? {
+        let name = dockerfile::expand(&name, escape, variables)
+            .map_err(|what| Refusal::malformed(format!("ENV `{}`: {what}", short(&name))))?;
+        env::name("ENV", &name, agent)?;
+    }
+    Ok(())
 }
 
 /// Checks the labels that an instruction sets.

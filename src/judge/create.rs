@@ -2,7 +2,7 @@
 
 use super::limits::Demand;
 use super::system::BUILDKIT;
-use super::{Agent, Ask, binds, bodies, bridge, containers, images, labels, limits, networks, ports};
+use super::{Agent, Ask, binds, bodies, bridge, containers, env, images, labels, limits, networks, ports};
 use crate::json::{Object, Value};
 use crate::owner::{BINDS_LABEL, Standing};
 use crate::permit::{Action, Answer, Payload, Permit, RegistryAuth, Step, Verdict};
@@ -71,6 +71,7 @@ pub async fn judge(mut ask: Ask, agent: &Agent, world: &impl World) -> Verdict {
     if let Some(restart) = host.get_mut("RestartPolicy").and_then(Value::as_object_mut) {
         restart_policy(restart)?;
     }
+    env::list("Env", body.get("Env"), agent)?;
     labels::stamp_container(body.entry_object("Labels"), "Labels", agent)?;
 
     let image = judge_image(&body, agent, world).await?;

@@ -1,6 +1,6 @@
 //! Execs: an exec belongs to its container's owner.
 
-use super::{Agent, Ask, bodies, containers};
+use super::{Agent, Ask, bodies, containers, env};
 use crate::json::{Object, Value};
 use crate::permit::{Answer, Payload, Permit, Step, Verdict};
 use crate::policy::ContainerOperation;
@@ -52,6 +52,7 @@ pub fn create(container: &Container, ask: Ask, agent: &Agent) -> Verdict {
     {
         return Err(Refusal::not_allowed("Privileged", value, "container.privileged"));
     }
+    env::list("Env", body.get("Env"), agent)?;
     if let Some(user) = &policy.user {
         body.set("User", user.as_str());
     }

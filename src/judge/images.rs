@@ -2,7 +2,7 @@
 
 use super::labels;
 use super::system::{BUILDKIT, known_filters, own_only};
-use super::{Agent, Ask, build};
+use super::{Agent, Ask, build, env};
 use crate::dockerfile::{self, Variables};
 use crate::json::{Object, Value};
 use crate::owner::{OWNER_LABEL, Standing};
@@ -284,11 +284,12 @@ pub fn named(text: &str) -> Result<Reference, Refusal> {
 }
 
 /// Checks the `changes` of a commit or an import, or the `ONBUILD` triggers of a body: Dockerfile instructions that
-/// must not set a reserved label, by themselves or when somebody builds on the image.
+/// must not set a reserved label, by themselves or when somebody builds on the image, nor a variable that the policy keeps
+/// out.
 ///
 /// # Errors
-/// What is wrong, or the label.
-pub fn check_changes(text: &str) -> Result<(), Refusal> {
+/// What is wrong, or the label or variable.
+pub fn check_changes(text: &str, agent: &Agent) -> Result<(), Refusal> {
     if text.len() > labels::MOST_BYTES {
         return Err(labels::too_many("changes"));
     }
@@ -298,7 +299,8 @@ pub fn check_changes(text: &str) -> Result<(), Refusal> {
         match instruction.keyword.as_str() {
             "label" => build::check_labels(instruction, file.escape, &Variables::Unknown)?,
             "onbuild" => build::check_trigger(&instruction.args)?,
-            "cmd" | "entrypoint" | "healthcheck" | "env" | "expose" | "user" | "volume" | "workdir" | "stopsignal"
+            "env" => build::check_env(instruction, file.escape, &Variables::Unknown, agent)?,
+            "cmd" | "entrypoint" | "healthcheck" | "expose" | "user" | "volume" | "workdir" | "stopsignal"
             | "shell" => {}
             other => return Err(Refusal::malformed(format!("{} is not a valid change command", other.to_uppercase()))),
         }
@@ -412,7 +414,7 @@ async fn import(mut ask: Ask, agent: &Agent, world: &impl World) -> Verdict {
     let mut changes = vec![format!("LABEL {OWNER_LABEL}={}", agent.owner)];
     changes.extend(ask.query.list("changes").iter().cloned());
     let own = changes.split_off(1);
-    check_changes(&own.join("\n"))?;
+    check_changes(&own.join("\n"), agent)?;
     changes.extend(own);
     ask.query.set("changes", Param::List(changes));
     let rules = ArchiveRules { form: ArchiveForm::FileSystem, max_bytes: max_archive(agent) };
@@ -488,11 +490,12 @@ async fn commit(mut ask: Ask, agent: &Agent, world: &impl World) -> Verdict {
     }
     ask.query.remove("repo");
     ask.query.remove("tag");
-    check_changes(&ask.query.list("changes").join("\n"))?;
+    check_changes(&ask.query.list("changes").join("\n"), agent)?;
     let mut body = match ask.body.take() {
         None | Some(Value::Null) => Object::new(),
         Some(body) => schema::check(COMMIT, body)?,
     };
+    env::list("Env", body.get("Env"), agent)?;
     if let Some(triggers) = body.get("OnBuild").and_then(Value::as_array) {
         for trigger in triggers.iter().filter_map(Value::as_str) {
             build::check_trigger(trigger)?;
@@ -821,7 +824,7 @@ mod tests {
         ] {
             assert!(ask("POST /commit?container=box", Some(body), &world(), POLICY).is_err(), "{body}");
         }
-        assert!(check_changes("LABEL org.acme.$X=1\nENV A=b\nONBUILD RUN make").is_ok());
+        assert!(check_changes("LABEL org.acme.$X=1\nENV A=b\nONBUILD RUN make", &agent("")).is_ok());
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Reads policy files.
 
 use super::{
-    Access, Alias, AliasTarget, Bind, BindRoot, Container, ContainerOperation as C, DockerSocket, Image,
+    Access, Alias, AliasTarget, Bind, BindRoot, Container, ContainerOperation as C, DockerSocket, Glob, Image,
     ImageOperation as I, Network, NetworkOperation as N, Policy, Publish, Quota, System, SystemOperation as S, Total,
     Volume, VolumeOperation as V,
 };
@@ -174,8 +174,13 @@ impl Reader {
             publish: s.table("publish", |table| self.publish(table)),
             user: s.checked("user", user_problem),
             cgroup_parent: s.checked("cgroup-parent", cgroup_parent_problem),
+            deny_env: s.list("deny-env", variable),
+            redact_env: s.list("redact-env", variable),
             link: s.checked("link", link_problem),
         };
+        if !container.grants(C::Read) {
+            s.no_effect("redact-env", "container.allow does not list `read`");
+        }
         if !container.grants(C::Create) {
             for key in [
                 "host-network",
@@ -463,6 +468,12 @@ impl Reader {
         if let (Some(at), true) = (key("network", "join-container"), policy.container.link.is_some()) {
             self.problem(at, "network.join-container and container.link exclude each other", "keep one");
         }
+        let takes = [C::Create, C::Exec].into_iter().any(|operation| policy.container.grants(operation))
+            || [I::Build, I::Commit, I::Import].into_iter().any(|operation| policy.image.grants(operation));
+        if let (Some(at), false, false) = (key("container", "deny-env"), takes, policy.container.deny_env.is_empty()) {
+            let hint = "container.allow lists neither `create` nor `exec`, and image.allow none of `build`, `commit`, `import`";
+            self.problem(at, "container.deny-env has no effect", hint);
+        }
         if let (Some(at), true) = (key("network", "isolated"), policy.network.isolated) {
             if policy.container.link.is_some() {
                 let hint = "a link leads to containers of the same network only; keep one";
@@ -500,6 +511,14 @@ impl Section<'_, '_> {
             })
         })
     }
+}
+
+fn variable(text: &str) -> Result<Glob, (String, String)> {
+    if text.contains('=') {
+        let hint = "variables are told apart by their names alone".to_owned();
+        return Err((format!("`{}` is no name of a variable", text.escape_debug()), hint));
+    }
+    glob(text)
 }
 
 fn word(text: &str) -> Result<String, (String, String)> {

@@ -1,4 +1,4 @@
-"""What a policy for agents that share a host does on a real engine: a bridge for each owner."""
+"""What a policy for agents that share a host does on a real engine: a bridge for each owner, no tokens in containers."""
 
 import json
 from concurrent.futures import ThreadPoolExecutor
@@ -12,13 +12,16 @@ SERVER = ["sh", "-c", "echo it is me > /tmp/index.html; exec httpd -f -p 8080 -h
 
 
 @pytest.fixture(scope="module")
-def policy(tmp_path_factory):
-    """The default policy, with what keeps agents on one host apart."""
+def policy(engine, tmp_path_factory):
+    """The default policy, with what keeps agents on one host apart. The engine is emptied after the module."""
     text = (REPO / "policies" / "ci-agent.toml").read_text()
-    assert "[network]\n" in text
+    assert "[network]\n" in text and "[container]\n" in text
     file = tmp_path_factory.mktemp("policy") / "shared-host.toml"
-    file.write_text(text.replace("[network]\n", "[network]\nisolated = true\n"))
-    return file
+    text = text.replace("[network]\n", "[network]\nisolated = true\n")
+    keys = 'deny-env = ["BUILDKITE_AGENT_TOKEN", "ECS_*"]\nredact-env = ["*_TOKEN"]\n'
+    file.write_text(text.replace("[container]\n", "[container]\n" + keys))
+    yield file
+    engine.wipe()
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +31,6 @@ def owners(engine, policy):
     yield guards
     for guard in guards:
         guard.close()
-    engine.wipe()
 
 
 @pytest.fixture
@@ -56,7 +58,7 @@ def fetches(guard, name, address, seconds=60):
     """Does a container reach a server?"""
     # Of the test's static busybox `nc` works, `wget` does not.
     once = f"printf 'GET / HTTP/1.0\\r\\n\\r\\n' | nc -w 1 {address} 8080 | grep 'it is me'"
-    tries = f"for i in $(seq {seconds}); do {once} && exit; sleep 1; done; exit 1"
+    tries = f"i=0; until {once}; do i=$((i + 1)); [ $i -lt {seconds} ] || exit 1; sleep 1; done"
     rc, _, err = docker(guard.socket, "exec", name, "sh", "-c", tries)
     assert rc in (0, 1), err
     return rc == 0
@@ -97,6 +99,9 @@ def test_links_and_published_ports_work_on_the_owners_bridge(engine, owners):
     alice, _ = owners
     name, _ = server(alice, "-p", "8080")
     linked, _ = server(alice, "--link", f"{name}:web")
+    assert pings(alice, linked, "web")
+    (bridge,) = networks(engine, alice)
+    linked, _ = server(alice, "--network", bridge["Name"], "--link", f"{name}:web")
     assert pings(alice, linked, "web")
     ports = raw(alice.socket, "GET", f"/containers/{name}/json").json()["NetworkSettings"]["Ports"]
     port = ports["8080/tcp"][0]["HostPort"]
@@ -142,3 +147,29 @@ def test_first_creations_at_once_make_one_bridge(engine, make_isolated):
     assert len(set(made)) == 10
     assert len(networks(engine, guard)) == 1
     assert docker(guard.socket, "start", "-a", made[-1]) == (0, "", "")
+
+
+def test_variables_of_denied_names_are_refused_without_their_values(owners):
+    alice, _ = owners
+    name, _ = server(alice)
+    mine = {"BUILDKITE_AGENT_TOKEN": "geheim", "ECS_X": "geheim"}
+    for command in (
+        ("run", "--rm", "-e", "BUILDKITE_AGENT_TOKEN", "busybox", "env"),
+        ("create", "-e", "ECS_X=geheim", "busybox"),
+        ("exec", "-e", "BUILDKITE_AGENT_TOKEN", name, "env"),
+        ("build", "--build-arg", "ECS_X", "-"),
+        ("commit", "--change", "ENV ECS_X=geheim", name),
+    ):
+        rc, out, err = docker(alice.socket, *command, env=mine, input="FROM scratch\nCOPY x /\n")
+        assert rc != 0 and "container.deny-env" in err, out + err
+        assert any(variable in err for variable in mine) and "geheim" not in out + err + alice.stderr()
+
+
+def test_values_of_redacted_names_are_not_in_inspections(owners):
+    alice, _ = owners
+    name, _ = server(alice, "-e", "NPM_TOKEN=geheim", "-e", "PLAIN=1")
+    rc, out, err = docker(alice.socket, "inspect", "-f", "{{json .Config.Env}}", name)
+    assert rc == 0, err
+    assert {"NPM_TOKEN=redacted", "PLAIN=1"} <= set(json.loads(out)) and "geheim" not in out
+    rc, out, err = docker(alice.socket, "exec", name, "sh", "-c", "echo $NPM_TOKEN")
+    assert (rc, out) == (0, "geheim\n"), "the container has it: " + err
