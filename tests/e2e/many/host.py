@@ -96,7 +96,7 @@ class Agent:
 class Host:
     """An engine, its sockguard, and the agents on it."""
 
-    def __init__(self, policy="ci-agent", grace="1s", config=None, caps=("DAC_READ_SEARCH",), pid="host", engine=None):
+    def __init__(self, policy="ci-agent", policy_text=None, grace="1s", config=None, caps=("DAC_READ_SEARCH",), pid="host", engine=None):
         self.own = engine is None
         self.engine = engine or harness.Engine()
         self.dir = harness.own_directory("host-")
@@ -105,6 +105,9 @@ class Host:
         for directory in (self.run, self.state):
             directory.mkdir(mode=0o755)
         config = config or CONFIG
+        if policy_text is not None:
+            policy = "/etc/agent.toml"
+        (self.dir / "agent.toml").write_text(policy_text or "")
         self.config = config.format(run=self.run, policy=policy, grace=grace)
         (self.dir / "sockguard.toml").write_text(self.config)
         self.caps, self.pid = caps, pid
@@ -154,6 +157,7 @@ class Host:
                     f"{self.run}:/run/sockguard",
                     f"{self.state}:/var/lib/sockguard",
                     f"{self.dir}/sockguard.toml:/etc/sockguard.toml:ro",
+                    f"{self.dir}/agent.toml:/etc/agent.toml:ro",
                     f"{self.engine.root}/data/volumes:{self.engine.root}/data/volumes:ro",
                 ],
             },
