@@ -2,13 +2,15 @@
 
 import pytest
 
+import harness
 from many.host import Host
 
 
 @pytest.fixture(scope="module")
 def host():
-    """A host with one sockguard and the default policy for its agents; its engine is its own."""
-    host = Host()
+    """A host with one sockguard and the default policy for its agents; its engine is its own, and tells
+    what it is asked."""
+    host = Host(engine=harness.Engine("--debug"))
     yield host
     host.close()
 
