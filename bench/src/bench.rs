@@ -96,7 +96,7 @@ async fn measure(plan: &Plan, case: &Case, targets: &[Target], report: &mut Repo
         let there = targets.iter();
         let turns: Vec<_> = if round % 2 == 0 { there.collect() } else { there.rev().collect() };
         for target in turns {
-            if failed.contains(&target.kind) {
+            if failed.contains(&target.kind) || (target.kind == Kind::Peers && !case.peers) {
                 continue;
             }
             match in_time(sample(plan, &case.work, target)).await {
@@ -127,7 +127,7 @@ async fn sample(plan: &Plan, work: &Work, target: &Target) -> Result<Vec<f64>> {
 /// What each proxy holds after all of the cases.
 fn left(targets: &[Target], report: &mut Report) {
     let mut samples = [Samples::default()];
-    for target in targets.iter().filter(|target| target.kind != Kind::Direct) {
+    for target in targets.iter().filter(|target| !matches!(target.kind, Kind::Direct | Kind::Peers)) {
         match target.process.resident() {
             Ok(resident) => samples[0].add(target.kind, resident),
             Err(why) => report.failure("memory", target.kind, &why),

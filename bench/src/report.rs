@@ -18,6 +18,8 @@ pub enum Limit {
     AtMost(f64),
     /// Of the relay with one worker thread.
     TimesRelay(f64),
+    /// The same, and one that tells who connects takes at most this many times as much.
+    TimesRelayAndFixed(f64, f64),
 }
 
 pub enum Measure {
@@ -43,8 +45,12 @@ impl Samples {
     /// How many times another's number sockguard's is: the median over the rounds, each compared with itself. What
     /// disturbs a whole round disturbs both.
     fn ratio(&self, other: Kind) -> Option<f64> {
-        let rounds = self.0[Kind::Sockguard as usize].iter().zip(&self.0[other as usize]);
-        median(rounds.map(|(ours, other)| ours / other))
+        self.between(Kind::Sockguard, other)
+    }
+
+    fn between(&self, one: Kind, other: Kind) -> Option<f64> {
+        let rounds = self.0[one as usize].iter().zip(&self.0[other as usize]);
+        median(rounds.map(|(one, other)| one / other))
     }
 }
 
@@ -59,7 +65,7 @@ impl Report {
     pub fn head(&self, about: &str) {
         say!("{about}");
         let kinds: String = Kind::ALL.iter().map(|kind| format!("{:>11}", kind.name())).collect();
-        say!("{:<31}{:<13}{kinds}{:>9}{:>9}  limit", "", "", "× direct", "× relay");
+        say!("{:<31}{:<13}{kinds}{:>9}{:>9}{:>9}  limit", "", "", "× direct", "× relay", "peers");
     }
 
     /// One line for each measure of a case.
@@ -73,13 +79,18 @@ impl Report {
                 Measure::Taken(..) => (None, None),
             };
             let over_relay = samples.ratio(Kind::Relay);
-            let numbers: String = [direct, samples.median(Kind::Relay), samples.median(Kind::RelayTwo), ours]
+            let (peers, over_fixed) = (samples.median(Kind::Peers), samples.between(Kind::Peers, Kind::Sockguard));
+            let numbers: String = [direct, samples.median(Kind::Relay), samples.median(Kind::RelayTwo), ours, peers]
                 .map(|number| format!("{:>11}", shown(number)))
                 .concat();
             let (limit, held) = match limit {
                 Limit::Open => (String::new(), None),
                 Limit::AtMost(most) => (format!("≤ {most}"), ours.map(|ours| ours <= most)),
                 Limit::TimesRelay(times) => (format!("≤ {times} × relay"), over_relay.map(|over| over <= times)),
+                Limit::TimesRelayAndFixed(times, fixed) => (
+                    format!("≤ {times} × relay, peers ≤ {fixed} × sockguard"),
+                    over_relay.zip(over_fixed).map(|(over, peers)| over <= times && peers <= fixed),
+                ),
             };
             let mark = match held {
                 None => "",
@@ -87,10 +98,11 @@ impl Report {
                 Some(false) => "OVER",
             };
             say!(
-                "{title:<31}{:<13}{numbers}{:>9}{:>9}  {limit:<14} {mark}",
+                "{title:<31}{:<13}{numbers}{:>9}{:>9}{:>9}  {limit:<14} {mark}",
                 unit,
                 over_direct.map(|ratio| format!("{ratio:.2}")).unwrap_or_default(),
                 over_relay.map(|ratio| format!("{ratio:.2}")).unwrap_or_default(),
+                over_fixed.map(|ratio| format!("× {ratio:.2}")).unwrap_or_default(),
             );
             match held {
                 None => {}

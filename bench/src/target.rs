@@ -16,10 +16,12 @@ pub enum Kind {
     /// Two worker threads.
     RelayTwo,
     Sockguard,
+    /// The same with a listener that tells by the kernel who connects.
+    Peers,
 }
 
 impl Kind {
-    pub const ALL: [Kind; 4] = [Kind::Direct, Kind::Relay, Kind::RelayTwo, Kind::Sockguard];
+    pub const ALL: [Kind; 5] = [Kind::Direct, Kind::Relay, Kind::RelayTwo, Kind::Sockguard, Kind::Peers];
     pub const PROXIES: [Kind; 2] = [Kind::Relay, Kind::Sockguard];
 
     pub fn name(self) -> &'static str {
@@ -28,11 +30,12 @@ impl Kind {
             Kind::Relay => "relay",
             Kind::RelayTwo => "relay-2",
             Kind::Sockguard => "sockguard",
+            Kind::Peers => "peers",
         }
     }
 
     pub fn is_guarded(self) -> bool {
-        self == Kind::Sockguard
+        matches!(self, Kind::Sockguard | Kind::Peers)
     }
 }
 
@@ -64,7 +67,7 @@ impl Place {
             Kind::Direct => self.own("engine", &[&socket])?,
             Kind::Relay => self.own("relay", &[&socket, &engine, Path::new("1")])?,
             Kind::RelayTwo => self.own("relay", &[&socket, &engine, Path::new("2")])?,
-            Kind::Sockguard => Command::new(&self.sockguard),
+            Kind::Sockguard | Kind::Peers => Command::new(&self.sockguard),
         };
         if kind == Kind::Direct {
             command.arg(self.bulk.to_string());
@@ -72,6 +75,9 @@ impl Place {
         if kind == Kind::Sockguard {
             command.arg("--filename").arg(&socket).arg("--upstream-socket").arg(&engine);
             command.args(["--owner-label", OWNER]);
+        }
+        if kind == Kind::Peers {
+            command.arg("--config").arg(self.configuration(&socket, &engine)?);
         }
         // One that was killed leaves its socket behind.
         let _ = std::fs::remove_file(&socket);
@@ -81,6 +87,22 @@ impl Place {
         Ok(Target { kind, socket, process, start_up })
     }
 
+    /// One listener for processes of this user, as which the benchmark runs.
+    fn configuration(&self, socket: &Path, engine: &Path) -> Result<PathBuf> {
+        let user = nix::unistd::getuid();
+        // Agents mount the socket's directory: the key is elsewhere.
+        let keys = self.directory.path().join("keys");
+        std::fs::create_dir_all(&keys)?;
+        let text = format!(
+            "upstream = {engine:?}\nseal-key = {key:?}\n[[listener]]\nsocket = {socket:?}\nidentity = \"peer\"\n\
+             [[agent]]\nuid = {user}\nowner = {OWNER:?}\npolicy = \"ci-agent\"\n",
+            key = keys.join("seal.key"),
+        );
+        let file = self.directory.path().join("sockguard.toml");
+        std::fs::write(&file, text)?;
+        Ok(file)
+    }
+
     fn own(&self, command: &str, arguments: &[&Path]) -> Result<Command> {
         let mut own = Command::new(std::env::current_exe()?);
         own.arg(command).args(arguments);
@@ -88,6 +110,9 @@ impl Place {
     }
 
     fn socket(&self, kind: Kind) -> PathBuf {
-        self.directory.path().join(format!("{}.sock", kind.name()))
+        let directory = self.directory.path().join(kind.name());
+        // Where it cannot be made, nothing can be started there, which says so.
+        let _ = std::fs::create_dir_all(&directory);
+        directory.join("engine.sock")
     }
 }
