@@ -107,6 +107,10 @@ class Agent:
         """Ends the agent as ECS does."""
         self.host.god("POST", f"/containers/{self.id}/stop?t=0")
 
+    def remove(self):
+        """Takes its container away."""
+        self.host.god("DELETE", f"/containers/{self.id}?force=1&v=1")
+
 
 class Host:
     """An engine, its sockguard, and the agents on it."""
