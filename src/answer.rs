@@ -212,6 +212,23 @@ pub async fn each(engine: &Engine, path: &str, parts: Parts, mut read: impl FnMu
     upstream::each_part(engine, path, parts, part).await
 }
 
+/// A container in the engine's list.
+#[derive(Debug)]
+pub enum Listed {
+    /// What the list says of it.
+    Whole(Value),
+    /// Only its ID: the list says too much of it.
+    Beginning(Id),
+}
+
+/// What can be said of each of the engine's containers, whosever they are.
+///
+/// # Errors
+/// The engine cannot be asked, or a container's ID cannot be found.
+pub async fn all_containers<T>(engine: &Engine, read: impl FnMut(Listed) -> T) -> Result<Vec<T>, Refusal> {
+    upstream::all_containers(engine, read).await
+}
+
 /// The IDs of all images that the engine has, whosever they are.
 ///
 /// # Errors

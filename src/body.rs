@@ -54,6 +54,11 @@ impl std::ops::Deref for Whole {
 }
 
 impl Whole {
+    /// The bytes, with their share of the memory.
+    pub fn into_parts(self) -> (Bytes, Share) {
+        (self.bytes, self.share)
+    }
+
     /// Waits for the memory that the JSON document in this body takes, as long as it is there.
     ///
     /// # Errors

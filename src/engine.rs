@@ -1,6 +1,7 @@
 //! The Docker Engine behind its socket: a small pool of kept connections, and sockguard's own calls.
 
 use crate::body::{Body, Gather};
+use crate::hold::Turns;
 use crate::json::{self, Value};
 use crate::refusal::Refusal;
 use bytes::Bytes;
@@ -43,6 +44,8 @@ const AGENT: &str = concat!("sockguard/", env!("CARGO_PKG_VERSION"));
 pub struct Engine {
     socket: PathBuf,
     kept: RefCell<Vec<Kept>>,
+    /// Who may change what its containers mount, and who checks it.
+    pub turns: Turns,
 }
 
 /// A connection that may take the next request: some still transfer an answer and say so.
@@ -55,7 +58,7 @@ struct Kept {
 impl Engine {
     /// The engine behind this socket. Nothing is connected yet.
     pub fn new(socket: PathBuf) -> Self {
-        Self { socket, kept: RefCell::default() }
+        Self { socket, kept: RefCell::default(), turns: Turns::default() }
     }
 
     /// The path of its socket.

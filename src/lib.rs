@@ -26,6 +26,7 @@ pub mod cli;
 pub mod config;
 pub mod dockerfile;
 pub mod engine;
+pub mod hold;
 pub mod identity;
 pub mod json;
 pub mod judge;

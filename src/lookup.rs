@@ -47,8 +47,6 @@ pub struct Memory {
     pub quotas: Quotas,
     /// What is known of the owner's objects, for events.
     pub known: Known,
-    /// Taken shared by what could change files below a bind root, and alone by a start whose binds are checked.
-    pub binds: std::sync::Arc<tokio::sync::RwLock<()>>,
     /// Held while the owner's bridge is made, so that requests that come at once make one.
     pub bridge: tokio::sync::Mutex<()>,
     /// Where sockguard runs, once the engine was there to be asked.
@@ -605,14 +603,14 @@ fn look(root: &Path, below: &Path) -> PathFact {
 ///
 /// # Errors
 /// What the system says.
-pub fn make_directory(root: &Path, below: &Path) -> Result<(), String> {
-    let mut directory = open_root(root).ok_or_else(|| format!("{} cannot be opened", root.display()))?;
+pub fn make_directory(root: &Path, below: &Path) -> Result<(), Errno> {
+    let mut directory = open_root(root).ok_or(Errno::NOTDIR)?;
     for part in below.components() {
         match rustix::fs::mkdirat(&directory, part.as_os_str(), Mode::from_raw_mode(0o755)) {
             Ok(()) | Err(Errno::EXIST) => {}
-            Err(e) => return Err(e.to_string()),
+            Err(e) => return Err(e),
         }
-        directory = open_below(&directory, Path::new(part.as_os_str()), DIRECTORY).map_err(|e| e.to_string())?;
+        directory = open_below(&directory, Path::new(part.as_os_str()), DIRECTORY)?;
     }
     Ok(())
 }

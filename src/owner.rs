@@ -28,6 +28,12 @@ pub const BRIDGE_LABEL: &str = "com.buildkite.sockguard.bridge";
 /// On a volume: the host path of the bind root that it stands for.
 pub const ROOT_LABEL: &str = "com.buildkite.sockguard.root";
 
+/// On a volume that stands for nothing: the IDs of the containers that are paused while binds are checked.
+pub const PAUSED_LABEL: &str = "com.buildkite.sockguard.paused";
+
+/// On the same: the guarded socket of the sockguard that paused them.
+pub const PAUSED_BY_LABEL: &str = "com.buildkite.sockguard.paused-by";
+
 /// What seals are made with. With many agents on a host it is a secret that only sockguard can read; a single agent has
 /// nobody to forge a seal for, so there the key may be known.
 #[derive(Clone, PartialEq, Eq)]

@@ -33,6 +33,9 @@ const DOCUMENT_LIMIT: usize = 4 << 20;
 /// A body where none belongs is read up to here, to see whether it says anything.
 const EMPTY_LIMIT: usize = 64 << 10;
 
+/// An upload of a client that stands still while it is answered is at most this long.
+const GATHERED_LIMIT: usize = 16 << 20;
+
 /// An answer that is read whole, because something has to be done that it names, is at most this long.
 const ANSWER_LIMIT: usize = 1 << 20;
 
@@ -144,7 +147,16 @@ async fn perform(
         return hijack(guard, &head, &route, request).await;
     }
     let inspected = inspected(guard, &head, &mut permitted, body, &mut answer).await?;
+    let checks = before.iter().any(|step| matches!(step, Step::HoldBinds { .. }));
+    let gathered = match checks && guard.world.agent.caller.is_some() {
+        true => Some(gather(body).await?.into_parts()),
+        false => None,
+    };
     let mut request = upstream(&head, permitted, body)?;
+    let gathered = gathered.map(|(bytes, share)| {
+        *request.body_mut() = if bytes.is_empty() { Body::Empty } else { Body::full(bytes) };
+        share
+    });
     let passage = inspected.and_then(|(payload, passage)| {
         *request.body_mut() = payload;
         passage
@@ -162,6 +174,7 @@ async fn perform(
         }
         let sent = Moment::now();
         let response = guard.world.engine.send(request).await;
+        drop(gathered);
         if let Some(passage) = &passage
             && let Some(refusal) = passage.refusal()
         {
@@ -172,7 +185,7 @@ async fn perform(
             return Err(refusal);
         }
         let response = response?;
-        drop(held);
+        held.end().await;
         let response = if response.status().is_success() {
             let written = passage.map(|passage| passage.written()).unwrap_or_default();
             let response = show(&guard, response, answer, after, sent, &written).await?;
@@ -251,6 +264,17 @@ async fn document(head: &Parts, body: &mut Option<Incoming>, room: &mut Share) -
     json::parse(&bytes)
         .map(Some)
         .map_err(|e| Refusal::malformed(format!("the body is not the JSON that can be read in one way: {e}")))
+}
+
+/// Reads the upload of a client that is about to stand still, and so could not go on with it.
+async fn gather(body: &mut Option<Incoming>) -> Result<body::Whole, Refusal> {
+    body::read(body, GATHERED_LIMIT).await.map_err(|refusal| match refusal {
+        Refusal::TooLarge { message } => {
+            let why = "this is all that is copied at once into a container whose binds are checked";
+            Refusal::TooLarge { message: format!("{message}: {why}") }
+        }
+        other => other,
+    })
 }
 
 // Making the request to the engine.

@@ -3,28 +3,24 @@
 mod bridge;
 
 use crate::answer::known::Moment;
+use crate::hold::{self, Alone};
 use crate::json::{self, Object, Value};
+use crate::judge::binds::mounts_subpaths;
 use crate::judge::images;
 use crate::lookup::{self, Lookup, Pulled, message};
-use crate::owner::{BINDS_LABEL, OWNER_LABEL, Standing};
+use crate::owner::{OWNER_LABEL, Standing};
 use crate::permit::Step;
 use crate::query::{Param, Query};
 use crate::quota;
 use crate::reference::Reference;
 use crate::refusal::Refusal;
-use crate::world::{Id, PathFact, World};
+use crate::world::{Id, World};
 use hyper::{Method, StatusCode};
+use rustix::io::Errno;
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::rc::Rc;
-use std::time::Duration;
-use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard};
-
-/// So long a start waits for uploads into containers to end, since they could swap what it mounts.
-const UPLOADS: Duration = Duration::from_secs(20);
-
-/// So often running containers are looked at again when some end while they are paused.
-const ROUNDS: usize = 5;
+use tokio::sync::OwnedRwLockReadGuard;
 
 /// What is held until the request is answered. Dropping it lets everything go, also when the client went away.
 #[derive(Debug, Default)]
@@ -32,6 +28,16 @@ pub struct Held {
     alone: Option<Alone>,
     among: Option<OwnedRwLockReadGuard<()>>,
     room: Option<quota::Held>,
+}
+
+impl Held {
+    /// Lets everything go, and waits until it goes on.
+    pub async fn end(self) {
+        drop(self.among);
+        if let Some(alone) = self.alone {
+            alone.end().await;
+        }
+    }
 }
 
 /// Does what has to be done before the request is sent.
@@ -47,8 +53,8 @@ pub async fn before(world: &Rc<Lookup>, steps: &[Step]) -> Result<Held, Refusal>
             Step::Bridge { name, labels } => drop(bridge::make(world, name, labels).await?),
             Step::Rejoin { container, name, labels } => bridge::rejoin(world, container, name, labels).await?,
             Step::MakeDirectory { root, below } => make_directory(world, root, below).await?,
-            Step::ShareBinds => held.among = Some(share_binds(world).await?),
-            Step::HoldBinds { binds } => held.alone = Some(hold_binds(world, binds).await?),
+            Step::ShareBinds => held.among = Some(hold::share(world).await?),
+            Step::HoldBinds { binds } => held.alone = Some(hold::hold(world, binds).await?),
             Step::Stop { container, query } => stop(world, container, query).await?,
             Step::Leave { container, network } => leave(world, container, network).await?,
             Step::Join { .. }
@@ -108,13 +114,17 @@ fn pruned(world: &Lookup, sent: Moment, answer: &[u8]) {
     }
 }
 
-fn failed(what: &str, status: StatusCode, answer: &Value) -> Refusal {
+/// The refusal where a step of our own failed.
+pub fn failed(what: &str, status: StatusCode, answer: &Value) -> Refusal {
     Refusal::Engine { message: format!("{what} failed: the engine answered {status}: {}", message(answer)) }
 }
 
 /// Creates a volume, and sees to it that what is there under the name carries the labels: the engine answers with
 /// success when a volume of the name exists, whatever it is.
-async fn create_volume(
+///
+/// # Errors
+/// It cannot be made, or is another's.
+pub async fn create_volume(
     world: &Rc<Lookup>,
     name: &str,
     options: &[(String, String)],
@@ -154,141 +164,17 @@ async fn make_directory(world: &Lookup, root: &Path, below: &Path) -> Result<(),
     }
     let (root, below) = (root.to_owned(), below.to_owned());
     let path = root.join(&below);
-    let made =
-        tokio::task::spawn_blocking(move || lookup::make_directory(&root, &below)).await.map_err(|e| e.to_string());
-    made.and_then(|made| made).map_err(|e| {
-        Refusal::malformed(format!("the bind source `{}` does not exist and cannot be made: {e}", path.display()))
-    })
-}
-
-async fn share_binds(world: &Rc<Lookup>) -> Result<OwnedRwLockReadGuard<()>, Refusal> {
-    let waited = tokio::time::timeout(UPLOADS, world.memory.binds.clone().read_owned()).await;
-    waited.map_err(|_| Refusal::Conflict {
-        message: "sockguard: a start whose binds are checked is under way, try again".to_owned(),
-    })
-}
-
-/// Checks binds with whatever could swap them standing still: uploads and other starts wait, and all running
-/// containers are paused, the one whose binds they are among them (the engine mounts them for a copy, too).
-async fn hold_binds(world: &Rc<Lookup>, binds: &[(PathBuf, PathBuf)]) -> Result<Alone, Refusal> {
-    let waited = tokio::time::timeout(UPLOADS, world.memory.binds.clone().write_owned()).await;
-    let lock = waited.map_err(|_| Refusal::Conflict {
-        message: "sockguard: the container's binds cannot be checked while files are copied into containers, try again"
-            .to_owned(),
-    })?;
-    let mut alone = Alone { world: world.clone(), paused: Vec::new(), lock: Some(lock) };
-    let mut rounds = 0;
-    while pause_running(&mut alone).await? == Round::Changed {
-        rounds += 1;
-        if rounds == ROUNDS {
-            return Err(restarting());
-        }
+    let made = tokio::task::spawn_blocking(move || lookup::make_directory(&root, &below)).await;
+    match made.unwrap_or(Err(Errno::CANCELED)) {
+        Ok(()) => Ok(()),
+        // Where sockguard may only look, the engine makes it, while nothing can interfere: binds without sub-paths are
+        // checked when they are mounted.
+        Err(Errno::ROFS | Errno::ACCESS) if !mounts_subpaths(world).await? => Ok(()),
+        Err(e) => Err(Refusal::malformed(format!(
+            "the bind source `{}` does not exist and cannot be made: {e}",
+            path.display()
+        ))),
     }
-    for (root, below) in binds {
-        let why = match world.path(root, below).await {
-            PathFact::Fine => continue,
-            PathFact::Link => "a part of it below the root is a symbolic link",
-            PathFact::Missing => "it does not exist",
-            PathFact::Unseen => "sockguard cannot see it",
-        };
-        let path = root.join(below).to_string_lossy().into_owned();
-        return Err(Refusal::not_allowed("the bind source", &Value::from(path), "bind.roots").hint(why));
-    }
-    Ok(alone)
-}
-
-/// What a look at the running containers found.
-#[derive(Debug, PartialEq, Eq)]
-enum Round {
-    /// All that run are paused.
-    Still,
-    /// One ended meanwhile: the engine may be about to start it again.
-    Changed,
-}
-
-/// Pauses all running containers of the owner. All, not only those with mounts: one can reach what another mounts
-/// through its process name space, or be handed an open directory.
-async fn pause_running(alone: &mut Alone) -> Result<Round, Refusal> {
-    let world = alone.world.clone();
-    let states = [("status", "running"), ("status", "restarting")];
-    let mut round = Round::Still;
-    for other in world.owned("/containers/json", &world.agent.owner, &states).await? {
-        let text = |key| other.at(&[key]).and_then(Value::as_str).unwrap_or_default();
-        if text("State") == "restarting" {
-            return Err(restarting());
-        }
-        let id = Id::new(text("Id"));
-        if text("State") == "paused" || alone.paused.contains(&id) {
-            continue;
-        }
-        match world.engine.call(Method::POST, &format!("/containers/{id}/pause"), None).await? {
-            (StatusCode::NO_CONTENT, _) => alone.paused.push(id),
-            // Its user paused it; its user's `unpause` waits for this check.
-            (_, answer) if message(&answer).contains("already paused") => {}
-            (StatusCode::CONFLICT | StatusCode::NOT_FOUND, _) => round = Round::Changed,
-            (_, answer) if message(&answer).contains("is not running") => round = Round::Changed,
-            (status, answer) => return Err(failed("pausing a container that could swap a bind", status, &answer)),
-        }
-    }
-    Ok(round)
-}
-
-fn restarting() -> Refusal {
-    Refusal::Conflict {
-        message: "sockguard: binds cannot be checked while the engine restarts one of your containers, try again"
-            .to_owned(),
-    }
-}
-
-/// Nothing of the owner's can write while this is held. Dropping it lets paused containers go on; the lock is kept until
-/// they do, so that the next check finds them running.
-#[derive(Debug)]
-struct Alone {
-    world: Rc<Lookup>,
-    paused: Vec<Id>,
-    lock: Option<OwnedRwLockWriteGuard<()>>,
-}
-
-impl Drop for Alone {
-    fn drop(&mut self) {
-        let (world, paused, lock) = (self.world.clone(), std::mem::take(&mut self.paused), self.lock.take());
-        if paused.is_empty() {
-            return;
-        }
-        tokio::task::spawn_local(async move {
-            let _lock = lock;
-            for id in paused {
-                if let Err(e) = world.engine.call(Method::POST, &format!("/containers/{id}/unpause"), None).await {
-                    tracing::error!(container = %id, error = %e.message(""), "a container stays paused");
-                }
-            }
-        });
-    }
-}
-
-/// Lets containers go on that a predecessor of this process had paused when it was killed.
-///
-/// # Errors
-/// When the engine cannot be asked.
-pub async fn recover(world: &Rc<Lookup>) -> Result<(), Refusal> {
-    // Without binds that are checked nothing was held, and whoever paused a container meant it.
-    let every = ["created", "restarting", "running", "paused", "exited", "dead"].map(|status| ("status", status));
-    let own = world.owned("/containers/json", &world.agent.owner, &every).await?;
-    let checked = |entry: &Value| {
-        let record = entry.at(&["Labels", BINDS_LABEL]).and_then(Value::as_str);
-        record.is_some_and(|record| !crate::judge::binds::checked(record).is_empty())
-    };
-    if !own.iter().any(checked) {
-        return Ok(());
-    }
-    // A check that is under way now pauses containers, too.
-    let _among = share_binds(world).await?;
-    for entry in world.owned("/containers/json", &world.agent.owner, &[("status", "paused")]).await? {
-        let id = entry.at(&["Id"]).and_then(Value::as_str).unwrap_or_default();
-        tracing::warn!(container = %id, "is paused, perhaps since sockguard ended while binds were checked; goes on now");
-        let _ = world.engine.call(Method::POST, &format!("/containers/{id}/unpause"), None).await?;
-    }
-    Ok(())
 }
 
 async fn stop(world: &Rc<Lookup>, container: &Id, query: &Query) -> Result<(), Refusal> {

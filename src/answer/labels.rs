@@ -1,7 +1,7 @@
 //! The labels of an object: whose it is, and the same without those that are sockguard's own.
 
 use super::scan::{self, Broken, Show};
-use crate::owner::{BINDS_LABEL, LABEL_PREFIX, OWNER_LABEL, Owner, ROOT_LABEL, SEAL_LABEL};
+use crate::owner::{BINDS_LABEL, LABEL_PREFIX, OWNER_LABEL, Owner, PAUSED_LABEL, ROOT_LABEL, SEAL_LABEL};
 use std::borrow::Cow;
 
 /// Whose an object is, by its labels.
@@ -24,7 +24,7 @@ pub struct Labels<'a> {
     pub sealed: bool,
     /// The binds as they were asked for, as the encoded string.
     pub binds: Option<&'a [u8]>,
-    /// Does the volume stand for a bind root?
+    /// What the volume is for, if it is sockguard's: it stands for a bind root, or says what is paused.
     pub root: Option<Cow<'a, str>>,
     /// Is any of them sockguard's own?
     pub ours: bool,
@@ -57,7 +57,7 @@ pub fn read<'a>(value: &'a [u8], me: &Owner) -> Result<Labels<'a>, Broken> {
             }
             SEAL_LABEL => labels.sealed = scan::text(member.value).is_some_and(|seal| seal == me.seal()),
             BINDS_LABEL => labels.binds = Some(member.value),
-            ROOT_LABEL => labels.root = scan::text(member.value),
+            ROOT_LABEL | PAUSED_LABEL => labels.root = scan::text(member.value),
             _ => {}
         }
     }

@@ -4,9 +4,10 @@ use super::known::Moment;
 use super::labels::{self, Holder};
 use super::scan::{self, Broken};
 use super::split::{Parts, Splitter, Token};
-use super::{Viewer, images, networks, volumes};
+use super::{Listed, Viewer, images, networks, volumes};
 use crate::body::{Body, BodyError};
 use crate::engine::Engine;
+use crate::json;
 use crate::owner::{OWNER_LABEL, Owner};
 use crate::query::{Filters, Param, Query};
 use crate::refusal::Refusal;
@@ -132,6 +133,34 @@ pub async fn all_images(upstream: &impl Upstream) -> Result<BTreeSet<Id>, Refusa
     match nameless {
         true => Err(Refusal::Engine { message: "the engine's list of images cannot be understood".to_owned() }),
         false => Ok(ids),
+    }
+}
+
+/// What can be said of each of the engine's containers, whosever they are.
+///
+/// # Errors
+/// The engine cannot be asked, or a container's ID cannot be found.
+pub async fn all_containers<T>(upstream: &impl Upstream, mut read: impl FnMut(Listed) -> T) -> Result<Vec<T>, Refusal> {
+    let (mut out, mut nameless) = (Vec::new(), false);
+    each_token(upstream, "/containers/json?all=1", Parts::Items, |token| {
+        let listed = match token {
+            Token::Value(container) => json::parse(container).ok().map(Listed::Whole),
+            Token::TooLarge(container) => {
+                let id = scan::text_of(container, "Id").ok().filter(|id| !id.is_empty());
+                id.map(|id| Listed::Beginning(Id::new(id)))
+            }
+            _ => return Ok(()),
+        };
+        match listed {
+            Some(listed) => out.push(read(listed)),
+            None => nameless = true,
+        }
+        Ok(())
+    })
+    .await?;
+    match nameless {
+        true => Err(Refusal::Engine { message: "the engine's list of containers cannot be understood".to_owned() }),
+        false => Ok(out),
     }
 }
 

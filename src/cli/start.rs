@@ -12,7 +12,7 @@ use crate::owner::SealKey;
 use crate::policy::Policy;
 use crate::server::{self, Guard};
 use crate::world::Sockets;
-use crate::{listen, log, reap, seal, steps};
+use crate::{hold, listen, log, reap, seal};
 use std::io::{IsTerminal as _, Read as _, Write as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -138,7 +138,6 @@ async fn guard(Settings { mut config, notes }: Settings) -> Result<(), Failure> 
     let sink = Sink::stderr(log_format);
 
     let mut open = Vec::new();
-    let mut fixed = Vec::new();
     let opened = config.listeners.iter().try_for_each(|listener| {
         let (socket, file) = listen::listen(&listener.socket, listener.permissions).map_err(Failure::Socket)?;
         let sockets = Sockets { guarded: listener.socket_on_host.clone(), engine: engine_paths(&config.upstream) };
@@ -149,7 +148,6 @@ async fn guard(Settings { mut config, notes }: Settings) -> Result<(), Failure> 
                 let agent = Rc::new(Agent { owner, policy: Rc::clone(policy), caller: None });
                 let world = Lookup { engine: Rc::clone(&engine), agent, memory: Rc::default(), sockets };
                 let guard = Guard::new(world, audit);
-                fixed.push(Rc::clone(&guard.world));
                 server::Identity::Fixed(guard)
             }
             Identity::Peer => {
@@ -188,9 +186,9 @@ async fn guard(Settings { mut config, notes }: Settings) -> Result<(), Failure> 
     // The engine may take its time, or not be there yet: agents are served meanwhile.
     tokio::task::spawn_local(async move {
         needs::report(&engine, &policies, &on_host).await;
-        for world in fixed {
-            if let Err(refusal) = steps::recover(&world).await {
-                tracing::warn!("paused containers cannot be looked for: {}", refusal.message(&world.agent.policy.name));
+        for guarded in &on_host {
+            if let Err(refusal) = hold::recover(&engine, guarded).await {
+                tracing::warn!("paused containers cannot be looked for: {}", refusal.message(""));
             }
         }
     });

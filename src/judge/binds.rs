@@ -616,7 +616,7 @@ async fn place(bind: &Bind<'_>, agent: &Agent, world: &impl World, out: &mut Mou
     if below.as_os_str().is_empty() {
         // The root itself is in the operator's hands; nothing that an agent can write leads there. But a container
         // that can write below it could swap what others mount, so it must stand still when they start.
-        if !read_only && world.path(&root, &below).await == PathFact::Fine && version(world).await? < SUBPATHS {
+        if !read_only && world.path(&root, &below).await == PathFact::Fine && !mounts_subpaths(world).await? {
             out.checked.push((root, below));
         }
         return Ok(placed(as_path));
@@ -628,7 +628,7 @@ async fn place(bind: &Bind<'_>, agent: &Agent, world: &impl World, out: &mut Mou
     let create = bind.create && access == Access::Rw;
     let make = || Step::MakeDirectory { root: root.clone(), below: below.clone() };
     let fact = world.path(&root, &below).await;
-    if version(world).await? >= SUBPATHS {
+    if mounts_subpaths(world).await? {
         match fact {
             PathFact::Missing if create => out.before.push(make()),
             PathFact::Missing => return Err(missing()),
@@ -677,7 +677,7 @@ async fn docker_socket(
     let (Some(directory), Some(name)) = (socket.parent(), socket.file_name()) else {
         return Err(Refusal::Engine { message: format!("the guarded socket has no directory: {}", socket.display()) });
     };
-    if version(world).await? >= SUBPATHS {
+    if mounts_subpaths(world).await? {
         return Ok(placed(out.subpath(directory, Path::new(name))));
     }
     match world.path(directory, Path::new(name)).await {
@@ -692,9 +692,13 @@ async fn docker_socket(
     }
 }
 
-async fn version(world: &impl World) -> Result<ApiVersion, Refusal> {
+/// Does the engine mount sub-paths of volumes?
+///
+/// # Errors
+/// When the engine cannot be asked.
+pub async fn mounts_subpaths(world: &impl World) -> Result<bool, Refusal> {
     let (major, minor) = world.api_version().await?;
-    Ok(ApiVersion(major, minor))
+    Ok(ApiVersion(major, minor) >= SUBPATHS)
 }
 
 /// The name of the volume that stands for a root: its path, in the characters of a volume's name, without two roots

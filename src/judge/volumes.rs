@@ -3,6 +3,7 @@
 use super::limits::{Demand, NewVolumes};
 use super::system::{known_filters, own_only};
 use super::{Agent, Ask, bodies, labels};
+use crate::hold::PAUSED_PREFIX;
 use crate::json::{Object, Value};
 use crate::owner::Standing;
 use crate::permit::{Answer, Payload, Permit, Step, Verdict, View};
@@ -111,7 +112,7 @@ pub async fn claim(field: &str, name: &str, agent: &Agent, world: &impl World) -
             "create {name}: \"{name}\" includes invalid characters for a local volume name, only \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed. If you intended to pass a host directory, use absolute path"
         )));
     }
-    if name.starts_with(ROOT_PREFIX) {
+    if name.starts_with(ROOT_PREFIX) || name.starts_with(PAUSED_PREFIX) {
         return taken("this name is sockguard's own");
     }
     match world.volume(name).await? {

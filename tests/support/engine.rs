@@ -4,6 +4,7 @@ use super::case::{Body, Forward};
 use super::facts::{Container, Exec, Facts, Image, Labels, Network, Volume, digits};
 use super::http::{self, Message};
 use super::tar;
+use sockguard::hold::PAUSED_PREFIX;
 use sockguard::json::{self, Object, Value};
 use std::io::{BufReader, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -122,6 +123,15 @@ impl Engine {
     }
 }
 
+/// Is it about the volume that says which containers are paused?
+fn mark(forward: &Forward) -> bool {
+    let named = match &forward.body {
+        Body::Json(body) => body.at(&["Name"]).and_then(Value::as_str).is_some_and(|n| n.starts_with(PAUSED_PREFIX)),
+        Body::None | Body::Stream(_) | Body::Files(_) => false,
+    };
+    named || forward.line.starts_with(&format!("DELETE /volumes/{PAUSED_PREFIX}"))
+}
+
 impl State {
     fn version(&self) -> String {
         format!("{}.{}", self.facts.api_version.0, self.facts.api_version.1)
@@ -151,6 +161,8 @@ impl State {
         let plain = versioned.map_or(path, |(_, rest)| &path[path.len() - rest.len() - 1..]);
         if versioned.is_none() && matches!(method.as_str(), "GET" | "HEAD") {
             self.reads.push(forward);
+        } else if mark(&forward) {
+            // What is paused is written down, under a name that nobody can foresee.
         } else {
             self.record.push(forward);
         }
@@ -176,6 +188,7 @@ impl State {
                         ("Id", c.id.as_str().into()),
                         ("Names", texts([&name])),
                         ("Labels", labels(&c.labels)),
+                        ("State", if c.running { "running" } else { "exited" }.into()),
                         ("Mounts", Value::Array(mounts)),
                     ])
                 };

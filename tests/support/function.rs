@@ -175,18 +175,19 @@ fn rendered(case: &Case, permit: Permit, agent: &Agent, world: &CaseWorld<'_>) -
             // The function has no counts.
             Step::Quota(_) | Step::ShareBinds => {}
             Step::HoldBinds { binds } => {
-                let others = world.facts.containers.iter().filter(|other| {
+                let mut others: Vec<_> = world.facts.containers.iter().collect();
+                others.retain(|other| {
                     other.running && other.labels.get(OWNER_LABEL).is_some_and(|o| *o == case.group.owner)
                 });
+                others.sort_by(|a, b| a.id.cmp(&b.id));
                 for other in others {
                     out.forward.push(own("POST", &format!("/containers/{}/pause", other.id), "", Body::None));
                     let_go.push(own("POST", &format!("/containers/{}/unpause", other.id), "", Body::None));
                 }
                 for (root, below) in binds {
                     let why = match now(world.path(&root, &below)) {
-                        PathFact::Fine => continue,
+                        PathFact::Fine | PathFact::Missing => continue,
                         PathFact::Link => "a part of it below the root is a symbolic link",
-                        PathFact::Missing => "it does not exist",
                         PathFact::Unseen => "sockguard cannot see it",
                     };
                     let path = root.join(below).to_string_lossy().into_owned();
