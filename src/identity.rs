@@ -414,6 +414,23 @@ impl Peers {
         Ok(guard)
     }
 
+    /// The agents' own containers that connected, as far as they are remembered, with their owners.
+    pub fn agents(&self) -> Vec<(Id, Owner)> {
+        let known = self.known.borrow();
+        let guards = known.values().filter_map(|cell| cell.get()?.guard.as_ref().ok());
+        let own = guards.filter_map(|guard| {
+            let Agent { owner, caller, .. } = &*guard.world.agent;
+            let caller = caller.as_ref().filter(|caller| caller.id == caller.agent)?;
+            Some((caller.id.clone(), owner.clone()))
+        });
+        own.collect()
+    }
+
+    /// Forgets a container that has ended. One that starts again is looked up again.
+    pub fn forget(&self, id: &Id) {
+        self.known.borrow_mut().remove(id.as_str());
+    }
+
     fn make(&self, agent: Agent, name: &str) -> Rc<Guard> {
         let audit = Audit::new(Rc::clone(&self.sink), name, agent.owner.as_str(), &agent.policy.name);
         let memory = {

@@ -126,8 +126,7 @@ async fn guard(Settings { mut config, notes }: Settings) -> Result<(), Failure> 
         Some(path) => seal::open(path).map_err(|e| Failure::setting(format!("sockguard: seal-key: {e}")))?,
         None => SealKey::default(),
     };
-    let peers = config.listeners.iter().any(|listener| matches!(listener.identity, Identity::Peer));
-    if peers {
+    if config.listeners.iter().any(|listener| matches!(listener.identity, Identity::Peer)) {
         needs::host_processes(&config.upstream).await?;
     }
     for policy in config.policies_mut() {
@@ -180,8 +179,13 @@ async fn guard(Settings { mut config, notes }: Settings) -> Result<(), Failure> 
     for note in notes {
         tracing::warn!("{note}");
     }
-    if peers {
-        tokio::task::spawn_local(reap::watch::watch(Rc::clone(&engine), key, config.reap));
+    let peers = open.iter().filter_map(|open| match &open.identity {
+        server::Identity::Peers(peers) => Some(Rc::clone(peers)),
+        server::Identity::Fixed(_) => None,
+    });
+    let peers: Vec<Rc<Peers>> = peers.collect();
+    if !peers.is_empty() {
+        tokio::task::spawn_local(reap::watch::watch(Rc::clone(&engine), key, config.reap, peers));
     }
     // The engine may take its time, or not be there yet: agents are served meanwhile.
     tokio::task::spawn_local(async move {

@@ -5,14 +5,16 @@
 //! connection. Every grace period begins when the end is seen, never earlier: an engine that was away stops containers and
 //! starts them again, and its clock need not be ours.
 //!
-//! An owner may have several agents. Its objects go when none of them lives.
+//! An owner may have several agents. Its objects go when none of them lives. Which agents it has is told by the labels of
+//! what they made, and by who connected since sockguard started.
 
 use super::{Kind, Object, Outcome, Reap, belongings, labelled, remove_all};
 use crate::answer::known::Moment;
 use crate::answer::{self, Parts};
 use crate::engine::Engine;
+use crate::identity::Peers;
 use crate::json::Value;
-use crate::owner::{AGENT_LABEL, SealKey};
+use crate::owner::{AGENT_LABEL, Owner, SealKey};
 use crate::query::{Filters, Param, Query};
 use crate::refusal::Refusal;
 use crate::route::percent_encode;
@@ -35,14 +37,18 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// not be removed; then after twice as long, and so on.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// So often what an ended agent left is removed.
-const TRIES: u32 = 8;
+/// The longest of these pauses.
+const LONGEST_AGAIN: Duration = Duration::from_secs(15);
+
+/// So often it is looked for again.
+const TRIES: u32 = 10;
 
 /// Watches for as long as sockguard runs.
-pub async fn watch(engine: Rc<Engine>, key: SealKey, reap: Reap) {
+pub async fn watch(engine: Rc<Engine>, key: SealKey, reap: Reap, peers: Vec<Rc<Peers>>) {
     let mut pause = FIRST_PAUSE;
     loop {
-        let watch = Watch { engine: &engine, key: &key, reap, seen: RefCell::default(), changed: Notify::new() };
+        let (engine, key, peers, seen, changed) = (&engine, &key, &peers, RefCell::default(), Notify::new());
+        let watch = Watch { engine, key, reap, peers, seen, changed };
         let began = Instant::now();
         let why = watch.connection().await;
         tracing::warn!("the ends of agents cannot be seen: {}", why.message(""));
@@ -57,6 +63,7 @@ struct Watch<'a> {
     engine: &'a Engine,
     key: &'a SealKey,
     reap: Reap,
+    peers: &'a [Rc<Peers>],
     seen: RefCell<Seen>,
     changed: Notify,
 }
@@ -162,6 +169,11 @@ impl Watch<'_> {
         self.changed.notify_one();
     }
 
+    /// The agents that connected, with their owners.
+    fn connected(&self) -> impl Iterator<Item = (Id, Owner)> {
+        self.peers.iter().flat_map(|peers| peers.agents())
+    }
+
     /// Finds the agents that ended while nobody listened.
     async fn look_at_all(&self) -> Result<(), Refusal> {
         let mut agents = BTreeSet::new();
@@ -236,7 +248,7 @@ impl Watch<'_> {
         // It may have started meanwhile.
         let Some(ended) = seen.ended.get_mut(&agent) else { return };
         if again && ended.tries < TRIES {
-            ended.next = Instant::now() + AGAIN * 2_u32.pow(ended.tries);
+            ended.next = Instant::now() + (AGAIN * 2_u32.pow(ended.tries)).min(LONGEST_AGAIN);
             ended.tries += 1;
             return;
         }
@@ -244,11 +256,14 @@ impl Watch<'_> {
             tracing::warn!(%agent, "what an agent left is still there, and is left alone until sockguard starts again");
         }
         seen.ended.remove(&agent);
+        self.peers.iter().for_each(|peers| peers.forget(&agent));
     }
 
     /// Removes what the owners of this agent own, unless another agent of theirs lives. Says whether to look again.
     async fn remove_what_is_left_by(&self, agent: &Id) -> Result<bool, Refusal> {
         let mut owners = self.seen.borrow_mut().kept.remove(agent).unwrap_or_default();
+        // It may have made nothing but images, and those do not tell.
+        owners.extend(self.connected().filter(|(id, _)| id == agent).map(|(_, owner)| owner.to_string()));
         for kind in Kind::WITH_AGENT {
             let made = labelled(self.engine, kind, &format!("{AGENT_LABEL}={agent}")).await?;
             owners.extend(made.into_iter().filter(|object| self.made_by_agent(object)).map(|made| made.marks.owner));
@@ -268,11 +283,12 @@ impl Watch<'_> {
         objects.retain(|object| object.belongs_to(&owner));
         let alone = objects.iter().all(|object| object.agent().is_some());
         objects.retain(|object| object.agent().is_some());
+        let mut ids: BTreeSet<Id> = objects.iter().filter_map(Object::agent).chain([agent]).cloned().collect();
+        ids.extend(self.connected().filter(|(_, its)| *its == owner).map(|(id, _)| id));
         let mut agents = BTreeMap::new();
-        for id in objects.iter().filter_map(Object::agent).chain([agent]) {
-            if !agents.contains_key(id) {
-                agents.insert(id.clone(), self.look_at(id).await?);
-            }
+        for id in ids {
+            let life = self.look_at(&id).await?;
+            agents.insert(id, life);
         }
         if let Decision::KeepWith(other) = decide(&agents, self.reap.grace) {
             if agents.get(&other) != Some(&Life::Living) {

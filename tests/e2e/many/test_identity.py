@@ -210,3 +210,18 @@ def test_many_connections_at_once_cost_one_look_up_per_container(host):
         thread.join()
     assert [(rc, out, err) for rc, out, err in results.values()] == [(0, "", "")] * 2
     assert [asked(path) - count for path, count in zip(paths, before, strict=True)] == [1, 1, 2]
+
+
+def test_what_an_agent_made_goes_with_it(host, agents):
+    """Containers, networks, volumes and, as this host is set, images: also of one that made nothing else."""
+    kept = agents[0].ok("volume", "create", unique("v"))
+    ends, builds = host.agent("ends"), host.agent("builds")
+    network, volume = ends.ok("network", "create", unique("n")), ends.ok("volume", "create", unique("v"))
+    box = ends.ok("run", "-d", "--network", network, "-v", f"{volume}:/v", "busybox", "sleep", "1000")
+    image = builds.ok("build", "-q", "-t", unique("built"), "-", input="FROM busybox\nENV A=b\n")
+    paths = [f"/containers/{box}/json", f"/networks/{network}", f"/volumes/{volume}", f"/images/{image}/json"]
+    assert [host.god("GET", path).status for path in paths] == [200] * 4
+    ends.stop()
+    builds.stop()
+    until(lambda: [host.god("GET", path).status for path in paths] == [404] * 4, 120, lambda: f"the end of all: {host.log()}")
+    assert host.god("GET", f"/volumes/{kept}").status == host.god("GET", f"/containers/{ends.id}/json").status == 200
