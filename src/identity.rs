@@ -11,7 +11,7 @@ use crate::engine::Engine;
 use crate::json::{Object, Value};
 use crate::judge::own_mounts::own_mounts;
 use crate::judge::{Agent, Caller};
-use crate::lookup::{self, Lookup, Memory};
+use crate::lookup::{self, Lookup, Memories};
 use crate::owner::{AGENT_LABEL, LABEL_PREFIX, OWNER_LABEL, Owner, SEAL_LABEL, SealKey};
 use crate::peer::Peer;
 use crate::policy::{Glob, Policy};
@@ -226,7 +226,7 @@ pub struct Peers {
     pub limits: Limits,
     known: RefCell<HashMap<String, Rc<OnceCell<Known>>>>,
     users: RefCell<HashMap<u32, Rc<Guard>>>,
-    memories: RefCell<HashMap<Owner, Rc<Memory>>>,
+    memories: Rc<Memories>,
 }
 
 /// What became of a container's look-up. All of it is immutable.
@@ -246,9 +246,16 @@ enum Missed {
 
 impl Peers {
     /// Nobody is known yet.
-    pub fn new(engine: Rc<Engine>, key: SealKey, rules: Vec<Rule>, sockets: Sockets, sink: Rc<Sink>) -> Rc<Self> {
+    pub fn new(
+        engine: Rc<Engine>,
+        key: SealKey,
+        rules: Vec<Rule>,
+        sockets: Sockets,
+        sink: Rc<Sink>,
+        memories: Rc<Memories>,
+    ) -> Rc<Self> {
         let limits = Limits::default();
-        let (known, users, memories) = (RefCell::default(), RefCell::default(), RefCell::default());
+        let (known, users) = (RefCell::default(), RefCell::default());
         Rc::new(Self { engine, key, rules, sockets, sink, limits, known, users, memories })
     }
 
@@ -433,13 +440,7 @@ impl Peers {
 
     fn make(&self, agent: Agent, name: &str) -> Rc<Guard> {
         let audit = Audit::new(Rc::clone(&self.sink), name, agent.owner.as_str(), &agent.policy.name);
-        let memory = {
-            let mut memories = self.memories.borrow_mut();
-            if memories.len() >= REMEMBERED {
-                memories.retain(|_, memory| Rc::strong_count(memory) > 1);
-            }
-            Rc::clone(memories.entry(agent.owner.clone()).or_default())
-        };
+        let memory = self.memories.of(&agent.owner);
         let engine = Rc::clone(&self.engine);
         let world = Lookup { engine, agent: Rc::new(agent), memory, sockets: self.sockets.clone() };
         Rc::new(Guard { world: Rc::new(world), audit: Rc::new(audit), limits: self.limits })

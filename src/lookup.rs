@@ -53,6 +53,22 @@ pub struct Memory {
     place: tokio::sync::OnceCell<Place>,
 }
 
+/// What is remembered for each owner: the same, whichever socket its agents use, so that all of them wait for each other
+/// where they have to.
+#[derive(Debug, Default)]
+pub struct Memories(RefCell<HashMap<Owner, Rc<Memory>>>);
+
+impl Memories {
+    /// What is remembered for this owner. When there are very many, those that nobody uses are forgotten.
+    pub fn of(&self, owner: &Owner) -> Rc<Memory> {
+        let mut memories = self.0.borrow_mut();
+        if memories.len() >= REMEMBERED {
+            memories.retain(|_, memory| Rc::strong_count(memory) > 1);
+        }
+        Rc::clone(memories.entry(owner.clone()).or_default())
+    }
+}
+
 /// Facts for one agent.
 #[derive(Debug)]
 pub struct Lookup {

@@ -7,7 +7,7 @@ use crate::engine::Engine;
 use crate::identity::Peers;
 use crate::judge::Agent;
 use crate::listen::SocketFile;
-use crate::lookup::Lookup;
+use crate::lookup::{Lookup, Memories};
 use crate::owner::SealKey;
 use crate::policy::Policy;
 use crate::server::{self, Guard};
@@ -137,6 +137,7 @@ async fn guard(Settings { mut config, notes }: Settings) -> Result<(), Failure> 
     let sink = Sink::stderr(log_format);
 
     let mut open = Vec::new();
+    let memories = Rc::new(Memories::default());
     let opened = config.listeners.iter().try_for_each(|listener| {
         let (socket, file) = listen::listen(&listener.socket, listener.permissions).map_err(Failure::Socket)?;
         let sockets = Sockets { guarded: listener.socket_on_host.clone(), engine: engine_paths(&config.upstream) };
@@ -145,13 +146,14 @@ async fn guard(Settings { mut config, notes }: Settings) -> Result<(), Failure> 
                 let owner = key.owner(owner).map_err(Failure::setting)?;
                 let audit = Audit::new(Rc::clone(&sink), "fixed", owner.as_str(), &policy.name);
                 let agent = Rc::new(Agent { owner, policy: Rc::clone(policy), caller: None });
-                let world = Lookup { engine: Rc::clone(&engine), agent, memory: Rc::default(), sockets };
+                let memory = memories.of(&agent.owner);
+                let world = Lookup { engine: Rc::clone(&engine), agent, memory, sockets };
                 let guard = Guard::new(world, audit);
                 server::Identity::Fixed(guard)
             }
             Identity::Peer => {
-                let (rules, sink) = (config.agents.clone(), Rc::clone(&sink));
-                server::Identity::Peers(Peers::new(Rc::clone(&engine), key.clone(), rules, sockets, sink))
+                let (rules, sink, memories) = (config.agents.clone(), Rc::clone(&sink), Rc::clone(&memories));
+                server::Identity::Peers(Peers::new(Rc::clone(&engine), key.clone(), rules, sockets, sink, memories))
             }
         };
         open.push(Open { socket, file, identity });
