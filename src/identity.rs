@@ -26,6 +26,9 @@ use std::fmt;
 use std::rc::Rc;
 use tokio::sync::OnceCell;
 
+/// How a refusal begins of who can be told, but is no agent.
+pub const NO_AGENT: &str = "no agent rule matches";
+
 /// So many containers are remembered; then they are forgotten all at once, and looked up anew.
 const REMEMBERED: usize = 4_096;
 
@@ -285,7 +288,7 @@ impl Peers {
         }
         let short: Vec<&str> = ids.iter().map(|id| short(id)).collect();
         let message = format!(
-            "no agent rule matches: the process that connects (pid {}) is in no container that the engine runs (its cgroups name {})",
+            "{NO_AGENT}: the process that connects (pid {}) is in no container that the engine runs (its cgroups name {})",
             peer.pid,
             short.join(", ")
         );
@@ -411,8 +414,7 @@ impl Peers {
         }
         let who = format!("a process of the host, user {uid}");
         let rule = self.rules.iter().find(|rule| matches!(rule.who, Who::User(meant) if meant == uid));
-        let rule =
-            rule.ok_or_else(|| Refusal::Stranger { message: format!("no agent rule matches: taken for {who}") })?;
+        let rule = rule.ok_or_else(|| Refusal::Stranger { message: format!("{NO_AGENT}: taken for {who}") })?;
         let owner = rule.owner.of_user(uid).and_then(|name| self.key.owner(&name));
         let owner = owner.map_err(|why| Refusal::Stranger { message: format!("taken for {who}: {why}") })?;
         let agent = Agent { owner, policy: Rc::clone(&rule.policy), caller: None };
@@ -469,7 +471,7 @@ fn short(id: &str) -> &str {
 fn stranger(container: &Facts, why: &str) -> Refusal {
     let Facts { id, name, image, .. } = container;
     Refusal::Stranger {
-        message: format!("no agent rule matches: taken for the container {name} ({}, image {image}): {why}", short(id)),
+        message: format!("{NO_AGENT}: taken for the container {name} ({}, image {image}): {why}", short(id)),
     }
 }
 

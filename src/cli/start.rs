@@ -4,7 +4,7 @@ use super::{Command, Failure, Settings, Surroundings, needs};
 use crate::audit::{Audit, Format, Sink};
 use crate::config::{Config, Identity, Listener};
 use crate::engine::Engine;
-use crate::identity::Peers;
+use crate::identity::{NO_AGENT, Peers};
 use crate::judge::Agent;
 use crate::listen::SocketFile;
 use crate::lookup::{Lookup, Memories};
@@ -276,7 +276,9 @@ fn all_healthy(config: &Config) -> Result<(), Failure> {
         let answer = ask(socket);
         match (identity, &answer) {
             // Whoever asks after its health need not be one of its agents: that it says so is a sign of life.
-            (Identity::Peer, Ok(Answer { status, message })) if status == "403" && message.starts_with(NO_AGENT) => {
+            (Identity::Peer, Ok(Answer { status, message }))
+                if status == "403" && message.starts_with(&format!("sockguard: {NO_AGENT}")) =>
+            {
                 healthy(&config.upstream, ask(&config.upstream))?;
             }
             (Identity::Peer | Identity::Fixed { .. }, _) => healthy(socket, answer)?,
@@ -284,9 +286,6 @@ fn all_healthy(config: &Config) -> Result<(), Failure> {
     }
     Ok(())
 }
-
-/// How the refusal begins of who connects and is no agent.
-const NO_AGENT: &str = "sockguard: no agent rule matches";
 
 /// Is this answer of a socket a sign of life?
 fn healthy(socket: &Path, answer: Result<Answer, String>) -> Result<(), Failure> {

@@ -41,6 +41,7 @@ def test_fifty_creates_at_once_make_exactly_what_the_quota_allows(host):
         agent.stop()
 
 
+@pytest.mark.security
 def test_containers_of_two_agents_cannot_reach_each_other(host):
     a, b = host.agent("a"), host.agent("b")
     server = "mkdir /w; echo here >/w/index.html; httpd -f -p 80 -h /w"

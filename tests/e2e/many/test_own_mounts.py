@@ -105,6 +105,7 @@ def test_inspect_shows_the_agents_own_words(host, agents):
     a.ok("rm", box)
 
 
+@pytest.mark.security
 def test_no_spelling_reaches_another_agents_directory(host, agents, shared):
     a, b = agents
     theirs = data(host, b)
@@ -198,6 +199,7 @@ def starts(agent, box, rounds, socket="/run/sockguard/docker.sock"):
 WATCH = "[ ! -e /x/escaped ] || touch /seen/escaped"
 
 
+@pytest.mark.security
 def test_swapping_a_directory_for_a_link_never_leads_out(host, agents, shared):
     a, b = agents
     rounds = 100
