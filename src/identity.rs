@@ -13,7 +13,7 @@ use crate::judge::own_mounts::own_mounts;
 use crate::judge::{Agent, Caller};
 use crate::lookup::{self, Lookup, Memories};
 use crate::owner::{AGENT_LABEL, LABEL_PREFIX, OWNER_LABEL, Owner, SEAL_LABEL, SealKey};
-use crate::peer::Peer;
+use crate::peer::{Hold, Peer};
 use crate::policy::{Glob, Policy};
 use crate::refusal::Refusal;
 use crate::route::percent_encode;
@@ -195,6 +195,12 @@ struct Facts {
     cgroup_parent: String,
     /// Without those that its image has too.
     labels: BTreeMap<String, String>,
+    /// Those of sockguard's own, wherever they come from.
+    ours: BTreeMap<String, String>,
+    /// Does its image carry a seal?
+    sealed_image: bool,
+    /// Its first process, with which it ends.
+    first: Rc<Hold>,
     /// The engine's description.
     inspect: Value,
 }
@@ -227,16 +233,24 @@ pub struct Peers {
     pub sink: Rc<Sink>,
     /// What the server keeps to.
     pub limits: Limits,
-    known: RefCell<HashMap<String, Rc<OnceCell<Known>>>>,
+    /// How many connections each owner has, and all strangers together, who have no name.
+    pub seats: RefCell<HashMap<String, usize>>,
+    known: RefCell<HashMap<String, Rc<OnceCell<Rc<Known>>>>>,
     users: RefCell<HashMap<u32, Rc<Guard>>>,
     memories: Rc<Memories>,
 }
 
-/// What became of a container's look-up. All of it is immutable.
+/// What became of a container's look-up. All of it is so for as long as the container runs.
 #[derive(Debug)]
 struct Known {
     cgroups: Cgroups,
     guard: Result<Rc<Guard>, Refusal>,
+}
+
+impl Known {
+    fn lives(&self) -> bool {
+        self.guard.as_ref().map_or(true, |guard| !guard.ended())
+    }
 }
 
 /// Why a look-up came to nothing; not remembered.
@@ -258,8 +272,8 @@ impl Peers {
         memories: Rc<Memories>,
     ) -> Rc<Self> {
         let limits = Limits::default();
-        let (known, users) = (RefCell::default(), RefCell::default());
-        Rc::new(Self { engine, key, rules, sockets, sink, limits, known, users, memories })
+        let (seats, known, users) = (RefCell::default(), RefCell::default(), RefCell::default());
+        Rc::new(Self { engine, key, rules, sockets, sink, limits, seats, known, users, memories })
     }
 
     /// The guard of the agent that this process belongs to.
@@ -297,6 +311,12 @@ impl Peers {
 
     /// What a process with these cgroups is, if it is in this container.
     async fn container(&self, id: &str, cgroups: &Cgroups) -> Result<Option<Result<Rc<Guard>, Refusal>>, Missed> {
+        let known = self.known(id).await?;
+        Ok(cgroups.within(&known.cgroups).then(|| known.guard.clone()))
+    }
+
+    /// What is known of a running container, or found out now.
+    async fn known(&self, id: &str) -> Result<Rc<Known>, Missed> {
         let cell = {
             let mut known = self.known.borrow_mut();
             if known.len() >= REMEMBERED {
@@ -305,13 +325,20 @@ impl Peers {
             Rc::clone(known.entry(id.to_owned()).or_default())
         };
         // Whoever else asks for the same one meanwhile waits for this answer.
-        match cell.get_or_try_init(|| self.look_up(id)).await {
-            Ok(known) => Ok(cgroups.within(&known.cgroups).then(|| known.guard.clone())),
+        let known = match cell.get_or_try_init(|| async { self.look_up(id).await.map(Rc::new) }).await {
+            Ok(known) => Rc::clone(known),
             Err(missed) => {
                 self.known.borrow_mut().remove(id);
-                Err(missed)
+                return Err(missed);
             }
+        };
+        if known.lives() {
+            return Ok(known);
         }
+        // It, or the agent that it descends from, has ended since. It may have been started again.
+        let known = Rc::new(self.look_up(id).await?);
+        self.known.borrow_mut().insert(id.to_owned(), Rc::new(OnceCell::new_with(Some(Rc::clone(&known)))));
+        Ok(known)
     }
 
     async fn look_up(&self, id: &str) -> Result<Known, Missed> {
@@ -321,34 +348,54 @@ impl Peers {
             return Err(Missed::Absent);
         }
         let pid = found.at(&["State", "Pid"]).and_then(Value::as_i64).and_then(|pid| u32::try_from(pid).ok());
-        let first = pid.filter(|pid| *pid > 0).and_then(|pid| Cgroups::of(pid).ok()).ok_or(Missed::Absent)?;
-        let cgroups = first.of_container(id).ok_or(Missed::Absent)?;
+        let pid = pid.filter(|pid| *pid > 0).ok_or(Missed::Absent)?;
+        let first = Hold::on(pid).map_err(|_| Missed::Absent)?;
+        let cgroups = Cgroups::of(pid).ok().and_then(|cgroups| cgroups.of_container(id)).ok_or(Missed::Absent)?;
+        if !first.lives() {
+            return Err(Missed::Absent);
+        }
         let image = self.get("images", text(&["Image"])).await?;
         // Without its image it cannot be known what the container has from there.
         let inherited = image.as_ref().and_then(|image| image.at(&["Config", "Labels"])).and_then(Value::as_object);
-        let same = |key: &str, value: &Value| inherited.is_some_and(|labels| labels.get(key) == Some(value));
-        let labels = found.at(&["Config", "Labels"]).and_then(Value::as_object).into_iter().flat_map(Object::iter);
-        let labels = labels.filter(|(key, value)| image.is_some() && !same(key, value));
-        let labels = labels.filter_map(|(key, value)| Some((key.to_owned(), value.as_str()?.to_owned()))).collect();
+        let all = found.at(&["Config", "Labels"]).and_then(Value::as_object).into_iter().flat_map(Object::iter);
+        let all: BTreeMap<String, String> =
+            all.filter_map(|(key, value)| Some((key.to_owned(), value.as_str()?.to_owned()))).collect();
+        let same = |key: &str, value: &str| {
+            inherited.is_some_and(|labels| labels.get(key).and_then(Value::as_str) == Some(value))
+        };
+        let sealed_image = inherited.and_then(|labels| labels.get(SEAL_LABEL)).is_some_and(|seal| !seal.is_empty());
+        let ours = all.iter().filter(|(key, _)| key.starts_with(LABEL_PREFIX));
+        let ours = ours.map(|(key, value)| (key.clone(), value.clone())).collect();
+        let labels = all.into_iter().filter(|(key, value)| image.is_some() && !same(key, value)).collect();
         let container = Facts {
             id: id.to_owned(),
             name: text(&["Name"]).trim_start_matches('/').to_owned(),
             image: text(&["Config", "Image"]).to_owned(),
             cgroup_parent: text(&["HostConfig", "CgroupParent"]).to_owned(),
             labels,
+            ours,
+            sealed_image,
+            first: Rc::new(first),
             inspect: found.clone(),
         };
         let agent = match image {
             Some(_) => self.agent(container).await?,
             None => Err(stranger(&container, "its image is gone, so it cannot be told which labels are its own")),
         };
-        Ok(Known { cgroups, guard: agent.map(|(agent, name)| self.make(agent, &name)) })
+        Ok(Known { cgroups, guard: agent.map(|acting| self.make(acting)) })
     }
 
     /// Whom a container acts for, with its name for the audit.
-    async fn agent(&self, container: Facts) -> Result<Result<(Agent, String), Refusal>, Missed> {
-        if container.labels.keys().any(|key| key.starts_with(LABEL_PREFIX)) {
+    async fn agent(&self, container: Facts) -> Result<Result<Acting, Refusal>, Missed> {
+        if container.sealed_image {
+            return Ok(Err(stranger(&container, "its image carries a seal, which only containers may")));
+        }
+        // An image never has one; the owner's label it may well have, where the owner built it.
+        if container.ours.get(SEAL_LABEL).is_some_and(|seal| !seal.is_empty()) {
             return self.child(container).await;
+        }
+        if container.labels.keys().any(|key| key.starts_with(LABEL_PREFIX)) {
+            return Ok(Err(stranger(&container, "it carries labels of sockguard's without a seal")));
         }
         let Some(rule) = self.rules.iter().find(|rule| rule.means(&container)) else {
             return Ok(Err(stranger(&container, "no agent rule matches it")));
@@ -356,8 +403,8 @@ impl Peers {
         let owner = rule.owner.of_container(&container).and_then(|name| self.key.owner(&name));
         Ok(match owner {
             Ok(owner) => {
-                let id = Id::new(container.id.as_str());
-                Ok(self.acting(owner, Rc::clone(&rule.policy), id, container))
+                let (id, first) = (Id::new(container.id.as_str()), Rc::clone(&container.first));
+                Ok(acting(owner, Rc::clone(&rule.policy), id, first, container))
             }
             Err(why) => Err(stranger(&container, &why)),
         })
@@ -365,8 +412,8 @@ impl Peers {
 
     /// Whom a container acts for that was created through sockguard: its owner, as the agent's container that it descends
     /// from does.
-    async fn child(&self, container: Facts) -> Result<Result<(Agent, String), Refusal>, Missed> {
-        let label = |key: &str| container.labels.get(key).map(String::as_str).unwrap_or_default();
+    async fn child(&self, container: Facts) -> Result<Result<Acting, Refusal>, Missed> {
+        let label = |key: &str| container.ours.get(key).map(String::as_str).unwrap_or_default();
         let owner = match self.key.owner(label(OWNER_LABEL)) {
             Ok(owner) if owner.seal() == label(SEAL_LABEL) => owner,
             Ok(_) | Err(_) => {
@@ -387,24 +434,16 @@ impl Peers {
             if *agents != owner || caller.as_ref().is_none_or(|caller| caller.id != caller.agent) {
                 return Err(stranger(&container, "it was created for another agent than the one that its labels name"));
             }
-            Ok(self.acting(owner, Rc::clone(policy), Id::new(agent), container))
+            let Some(first) = guard.agent_process.clone() else {
+                return Err(stranger(&container, "the agent that it was created for is not in a container"));
+            };
+            Ok(acting(owner, Rc::clone(policy), Id::new(agent), first, container))
         }))
     }
 
     /// The guard of the agent in this container.
     async fn agents_guard(&self, id: &str) -> Result<Result<Rc<Guard>, Refusal>, Missed> {
-        let cell = Rc::clone(self.known.borrow_mut().entry(id.to_owned()).or_default());
-        let known = cell.get_or_try_init(|| self.look_up(id)).await;
-        if known.is_err() {
-            self.known.borrow_mut().remove(id);
-        }
-        known.map(|known| known.guard.clone())
-    }
-
-    fn acting(&self, owner: Owner, policy: Rc<Policy>, agent: Id, container: Facts) -> (Agent, String) {
-        let Facts { id, name, cgroup_parent, inspect, .. } = container;
-        let caller = Caller { id: Id::new(id), agent, cgroup_parent, mounts: own_mounts(&inspect, &owner) };
-        (Agent { owner, policy, caller: Some(caller) }, format!("container {name}"))
+        Ok(self.known(id).await?.guard.clone())
     }
 
     /// The guard of a process of the host.
@@ -418,7 +457,7 @@ impl Peers {
         let owner = rule.owner.of_user(uid).and_then(|name| self.key.owner(&name));
         let owner = owner.map_err(|why| Refusal::Stranger { message: format!("taken for {who}: {why}") })?;
         let agent = Agent { owner, policy: Rc::clone(&rule.policy), caller: None };
-        let guard = self.make(agent, &format!("user {uid}"));
+        let guard = self.make(Acting { agent, name: format!("user {uid}"), ends_with: None });
         self.users.borrow_mut().insert(uid, Rc::clone(&guard));
         Ok(guard)
     }
@@ -440,12 +479,14 @@ impl Peers {
         self.known.borrow_mut().remove(id.as_str());
     }
 
-    fn make(&self, agent: Agent, name: &str) -> Rc<Guard> {
-        let audit = Audit::new(Rc::clone(&self.sink), name, agent.owner.as_str(), &agent.policy.name);
+    fn make(&self, acting: Acting) -> Rc<Guard> {
+        let Acting { agent, name, ends_with } = acting;
+        let audit = Audit::new(Rc::clone(&self.sink), &name, agent.owner.as_str(), &agent.policy.name);
         let memory = self.memories.of(&agent.owner);
         let engine = Rc::clone(&self.engine);
         let world = Lookup { engine, agent: Rc::new(agent), memory, sockets: self.sockets.clone() };
-        Rc::new(Guard { world: Rc::new(world), audit: Rc::new(audit), limits: self.limits })
+        let (world, audit) = (Rc::new(world), Rc::new(audit));
+        Rc::new(Guard { world, audit, limits: self.limits, agent_process: ends_with })
     }
 
     /// The engine's description of one of its objects; nothing where it has none.
@@ -462,6 +503,22 @@ impl Peers {
             }
         }
     }
+}
+
+/// Whom somebody acts for.
+struct Acting {
+    agent: Agent,
+    /// For the audit.
+    name: String,
+    /// The first process of the agent's own container.
+    ends_with: Option<Rc<Hold>>,
+}
+
+fn acting(owner: Owner, policy: Rc<Policy>, agent: Id, ends_with: Rc<Hold>, container: Facts) -> Acting {
+    let Facts { id, name, cgroup_parent, inspect, .. } = container;
+    let caller = Caller { id: Id::new(id), agent, cgroup_parent, mounts: own_mounts(&inspect, &owner) };
+    let agent = Agent { owner, policy, caller: Some(caller) };
+    Acting { agent, name: format!("container {name}"), ends_with: Some(ends_with) }
 }
 
 fn short(id: &str) -> &str {
@@ -488,6 +545,9 @@ mod tests {
             image: "acme/agent:3".to_owned(),
             cgroup_parent: String::new(),
             labels: labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
+            ours: BTreeMap::new(),
+            sealed_image: false,
+            first: Rc::new(Hold::on(std::process::id()).unwrap()),
             inspect: Value::Null,
         }
     }

@@ -43,6 +43,8 @@ pub struct Memory {
     brought: RefCell<HashSet<Id>>,
     pulled: RefCell<HashSet<Id>>,
     gave: RefCell<HashMap<Reference, Id>>,
+    /// Images that carry no seal.
+    unsealed: RefCell<HashSet<Id>>,
     /// What the owner's requests have in common for its quotas.
     pub quotas: Quotas,
     /// What is known of the owner's objects, for events.
@@ -184,6 +186,22 @@ impl Lookup {
             StatusCode::BAD_REQUEST => Err(Refusal::Rejected { message: said() }),
             status => Err(Refusal::Engine { message: format!("the engine answered {status}: {}", said()) }),
         }
+    }
+
+    /// Is there an image of this ID, and does it carry no seal? Such an image was made elsewhere, to give its containers
+    /// one, so sockguard creates none from it.
+    async fn unsealed(&self, image: &str) -> Result<bool, Refusal> {
+        let id = Id::new(image);
+        if self.memory.unsealed.borrow().contains(&id) {
+            return Ok(true);
+        }
+        let found = self.image(image).await?;
+        let unsealed = found.is_some_and(|found| found.id == id && !found.sealed());
+        let mut known = self.memory.unsealed.borrow_mut();
+        if unsealed && known.len() < REMEMBERED {
+            known.insert(id);
+        }
+        Ok(unsealed)
     }
 
     /// The IDs of all images.
@@ -427,10 +445,14 @@ impl World for Lookup {
             return Ok(Some(known.clone()));
         }
         let Some(found) = self.get(&format!("/containers/{}/json", encoded(reference))).await? else { return Ok(None) };
-        let container =
+        let mut container =
             Container { id: Id::new(text(&found, &["Id"])), labels: labels(found.at(&["Config", "Labels"])) };
         if container.standing(&self.agent.owner) == Standing::Own {
-            self.memory.container(container.clone());
+            match self.unsealed(&text(&found, &["Image"])).await? {
+                true => self.memory.container(container.clone()),
+                // What it inherits proves nothing.
+                false => container.labels.retain(|key, _| !key.starts_with(LABEL_PREFIX)),
+            }
         }
         Ok(Some(container))
     }

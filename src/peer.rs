@@ -14,7 +14,31 @@ pub struct Peer {
     pub pid: u32,
     /// Its effective user when it connected.
     pub uid: u32,
-    hold: OwnedFd,
+    hold: Hold,
+}
+
+/// A hold on a process, by which it can be told whether that very process still lives.
+#[derive(Debug)]
+pub struct Hold(OwnedFd);
+
+impl Hold {
+    /// On the process that has this number now.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn on(pid: u32) -> Result<Self, Unknown> {
+        let number = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(Unknown::Hidden)?;
+        pidfd_open(number, PidfdFlags::empty()).map(Self).map_err(|e| match e {
+            rustix::io::Errno::SRCH => Unknown::Gone,
+            e => Unknown::System(e.to_string()),
+        })
+    }
+
+    /// Does the process still live?
+    pub fn lives(&self) -> bool {
+        let mut ended = [PollFd::new(&self.0, PollFlags::IN)];
+        matches!(poll(&mut ended, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })), Ok(0))
+    }
 }
 
 /// Why it cannot be known who connected.
@@ -50,29 +74,22 @@ impl Peer {
     pub fn of(stream: &UnixStream) -> Result<Self, Unknown> {
         let said = stream.peer_cred().map_err(|e| Unknown::System(e.to_string()))?;
         let number = said.pid().filter(|pid| *pid > 0).ok_or(Unknown::Hidden)?;
+        let pid = u32::try_from(number).map_err(|_| Unknown::Hidden)?;
         let hold = match getsockopt(stream, PeerPidfd) {
-            Ok(hold) => hold,
-            Err(nix::errno::Errno::ENOPROTOOPT) => {
-                let pid = Pid::from_raw(number).ok_or(Unknown::Hidden)?;
-                pidfd_open(pid, PidfdFlags::empty()).map_err(|e| match e {
-                    rustix::io::Errno::SRCH => Unknown::Gone,
-                    e => Unknown::System(e.to_string()),
-                })?
-            }
+            Ok(hold) => Hold(hold),
+            Err(nix::errno::Errno::ENOPROTOOPT) => Hold::on(pid)?,
             // A peer that has been waited for.
             Err(nix::errno::Errno::ESRCH | nix::errno::Errno::EINVAL | nix::errno::Errno::ENODATA) => {
                 return Err(Unknown::Gone);
             }
             Err(e) => return Err(Unknown::System(e.to_string())),
         };
-        let pid = u32::try_from(number).map_err(|_| Unknown::Hidden)?;
         Ok(Self { pid, uid: said.uid(), hold })
     }
 
     /// Does the process still live? What was read of its number before is about it then, and nobody else.
     pub fn lives(&self) -> bool {
-        let mut ended = [PollFd::new(&self.hold, PollFlags::IN)];
-        matches!(poll(&mut ended, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })), Ok(0))
+        self.hold.lives()
     }
 }
 

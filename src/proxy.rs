@@ -98,6 +98,9 @@ async fn decide(
     room: &mut Share,
     record: &mut Record,
 ) -> Result<(Route, Permit), Refusal> {
+    if guard.ended() {
+        return Err(Refusal::Stranger { message: "the agent's container has ended".to_owned() });
+    }
     well_formed(head)?;
     let target = route::parse(&head.method, head.uri.path())?;
     record.route(&target.route);

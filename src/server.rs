@@ -4,7 +4,7 @@ use crate::audit::Audit;
 use crate::body::{Body, BodyError, Gather};
 use crate::identity::Peers;
 use crate::lookup::Lookup;
-use crate::peer::{self, Peer};
+use crate::peer::{self, Hold, Peer};
 use crate::proxy::{self, Outcome};
 use crate::refusal::Refusal;
 use crate::tunnel::{self, Hangup, Tunnel};
@@ -33,6 +33,9 @@ const HEAD_LIMIT: usize = 128 << 10;
 
 /// A head has to be complete so long after its first byte.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// So long a connection may stay that nobody is served on.
+const STRANGERS: Duration = Duration::from_secs(10);
 
 /// How often a connection looks at its watch while a request runs. Only requests that are longer pay for noticing that
 /// their client has gone.
@@ -69,12 +72,19 @@ pub struct Guard {
     pub audit: Rc<Audit>,
     /// What the server keeps to.
     pub limits: Limits,
+    /// The first process of the agent's own container, where it is in one: it is over with it.
+    pub agent_process: Option<Rc<Hold>>,
 }
 
 impl Guard {
+    /// Has the agent's container ended? What it left is not served any more.
+    pub fn ended(&self) -> bool {
+        self.agent_process.as_ref().is_some_and(|first| !first.lives())
+    }
+
     /// A guard with the usual limits.
     pub fn new(world: Lookup, audit: Audit) -> Rc<Self> {
-        Rc::new(Self { world: Rc::new(world), audit: Rc::new(audit), limits: Limits::default() })
+        Rc::new(Self { world: Rc::new(world), audit: Rc::new(audit), limits: Limits::default(), agent_process: None })
     }
 
     /// The name of the agent's policy, for messages.
@@ -123,22 +133,29 @@ enum Arrival {
 }
 
 impl Arrival {
-    async fn visitor(self) -> Visitor {
+    /// Who it is, with a seat among those of the same agent; nothing where it has too many.
+    async fn visitor(self) -> Option<(Visitor, Option<Seat>)> {
         let (peers, peer) = match self {
-            Self::Agent(guard) => return Visitor::Agent(guard),
+            Self::Agent(guard) => return Some((Visitor::Agent(guard), None)),
             Self::Peer(peers, peer) => (peers, peer),
         };
         let guard = match &peer {
             Ok(peer) => peers.guard(peer).await,
             Err(unknown) => Err(Refusal::Stranger { message: unknown.to_string() }),
         };
-        guard.map_or_else(
+        let visitor = guard.map_or_else(
             |refusal| {
                 let audit = Audit::new(Rc::clone(&peers.sink), "stranger", "", "");
                 Visitor::Stranger(Rc::new(Stranger { refusal, audit: Rc::new(audit) }))
             },
             Visitor::Agent,
-        )
+        );
+        let who = match &visitor {
+            Visitor::Agent(guard) => guard.world.agent.owner.to_string(),
+            // All of them are one.
+            Visitor::Stranger(_) => String::new(),
+        };
+        Some((visitor, Some(Seat::take(&peers, who)?)))
     }
 }
 
@@ -149,6 +166,41 @@ enum Visitor {
     Agent(Rc<Guard>),
     /// Nobody that is served: all requests are refused alike.
     Stranger(Rc<Stranger>),
+}
+
+/// One of the connections of one owner's agents, or of all strangers together. They are counted, so that nobody takes all that
+/// the listener has.
+struct Seat {
+    peers: Rc<Peers>,
+    who: String,
+}
+
+impl Seat {
+    fn take(peers: &Rc<Peers>, who: String) -> Option<Self> {
+        let all = peers.limits.connections;
+        let most = (all / 4).max((all / 2).min(256));
+        let mut seats = peers.seats.borrow_mut();
+        let taken = seats.entry(who.clone()).or_default();
+        if *taken >= most {
+            let who = if who.is_empty() { "of strangers" } else { who.as_str() };
+            tracing::warn!("a connection is closed at once: there are {most} {who} already");
+            return None;
+        }
+        *taken += 1;
+        Some(Self { peers: Rc::clone(peers), who })
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let mut seats = self.peers.seats.borrow_mut();
+        if let Some(taken) = seats.get_mut(&self.who) {
+            *taken -= 1;
+            if *taken == 0 {
+                seats.remove(&self.who);
+            }
+        }
+    }
 }
 
 /// Somebody who is not served.
@@ -234,12 +286,20 @@ enum End {
 
 async fn connection(stream: UnixStream, arrival: Arrival, closing: Rc<Notify>) {
     let visitor = match arrival {
-        Arrival::Agent(guard) => Visitor::Agent(guard),
+        Arrival::Agent(guard) => Some((Visitor::Agent(guard), None)),
         // In a box, since it is over before the first request and connections stay.
         arrival @ Arrival::Peer(..) => Box::pin(arrival.visitor()).await,
     };
+    let Some((visitor, _seat)) = visitor else { return };
     let wire = Rc::new(Wire::new(stream));
-    let (end, early) = speak_http(&wire, &visitor, &closing).await;
+    let (end, early) = match &visitor {
+        Visitor::Agent(_) => speak_http(&wire, &visitor, &closing).await,
+        // It gets its answer, and no more.
+        Visitor::Stranger(_) => match timeout(STRANGERS, speak_http(&wire, &visitor, &closing)).await {
+            Ok(spoken) => spoken,
+            Err(_) => return,
+        },
+    };
     drop(closing);
     let stream = Wire::into_stream(wire);
     // In a box, since most connections idle and never come here.

@@ -170,6 +170,11 @@ impl Image {
         !self.brought && owned(&self.labels, me, Standing::Shared) == Standing::Foreign
     }
 
+    /// Does it carry a seal? sockguard never makes such an image: a container of it would seem to be sealed, too.
+    pub fn sealed(&self) -> bool {
+        self.labels.get(SEAL_LABEL).is_some_and(|seal| !seal.is_empty())
+    }
+
     /// Does it carry an owner's label?
     pub fn labelled(&self) -> bool {
         self.labels.contains_key(OWNER_LABEL)

@@ -32,18 +32,12 @@ const DEFAULT_CAPABILITIES: &[&str] = &[
 ];
 
 /// Options of the log drivers that keep the log with the container.
-const LOG_OPTIONS: &[&str] = &[
-    "max-size",
-    "max-file",
-    "compress",
-    "labels",
-    "labels-regex",
-    "env",
-    "env-regex",
-    "tag",
-    "mode",
-    "max-buffer-size",
-];
+const LOG_OPTIONS: &[&str] =
+    &["max-size", "max-file", "compress", "labels", "env", "env-regex", "tag", "mode", "max-buffer-size"];
+
+/// What the tag of a log may be made of. Other templates show all that is known of the container.
+const LOG_TAGS: &[&str] =
+    &["{{.ID}}", "{{.FullID}}", "{{.Name}}", "{{.ImageName}}", "{{.ImageID}}", "{{.ImageFullID}}", "{{.DaemonName}}"];
 
 /// Each name costs a look-up.
 pub const MOST_NAMES: usize = 128;
@@ -282,13 +276,29 @@ fn logging(host: &Object, policy: &Policy) -> Result<(), Refusal> {
     if !driver.is_empty() && !policy.container.log_drivers.iter().any(|allowed| allowed == driver) {
         return Err(Refusal::not_allowed("HostConfig.LogConfig.Type", &Value::from(driver), "container.log-drivers"));
     }
-    for (key, _) in config.get("Config").and_then(Value::as_object).into_iter().flat_map(Object::iter) {
+    for (key, value) in config.get("Config").and_then(Value::as_object).into_iter().flat_map(Object::iter) {
+        let field = format!("HostConfig.LogConfig.Config.{key}");
+        let text = value.as_str().unwrap_or_default();
         if !LOG_OPTIONS.contains(&key) {
             // Its value may be a token.
-            return Err(Refusal::operation(format!("HostConfig.LogConfig.Config.{key}"), ""));
+            return Err(Refusal::operation(field, ""));
+        }
+        // The log shows what these name, and sockguard's own labels are not for clients.
+        if key == "labels" && text.split(',').any(|label| labels::reserved(label.trim())) {
+            return Err(Refusal::never(field, value, "these labels are sockguard's own"));
+        }
+        if key == "tag" && !plain_tag(text) {
+            let hint = format!("only these may stand in braces: {}", LOG_TAGS.join(" "));
+            return Err(Refusal::never(field, value, hint));
         }
     }
     Ok(())
+}
+
+/// Does the template of a log's tag show nothing but names and IDs?
+fn plain_tag(template: &str) -> bool {
+    let rest = LOG_TAGS.iter().fold(template.to_owned(), |rest, tag| rest.replace(tag, " "));
+    !rest.contains("{{")
 }
 
 async fn judge_image(body: &Object, agent: &Agent, world: &impl World) -> Result<Image, Refusal> {
@@ -298,9 +308,13 @@ async fn judge_image(body: &Object, agent: &Agent, world: &impl World) -> Result
     }
     let name = image_reference(reference)?;
     let image = world.image(name.as_str()).await?;
-    image
+    let image = image
         .filter(|image| image.standing(&agent.owner) != Standing::Foreign)
-        .ok_or_else(|| Refusal::absent(images::absent_image(name.as_str())))
+        .ok_or_else(|| Refusal::absent(images::absent_image(name.as_str())))?;
+    match image.sealed() {
+        true => Err(Refusal::never("Image", &Value::from(reference), "it carries a seal, which only containers may")),
+        false => Ok(image),
+    }
 }
 
 /// `container:NAME`, `VolumesFrom` and `Links` name own containers, and go on as the IDs that were checked.

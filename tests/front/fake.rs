@@ -185,13 +185,19 @@ impl Fake {
 async fn serve(mut peer: Peer, play: Play, seen: Rc<RefCell<Vec<Message>>>) {
     let owner = Owner::new("me").unwrap();
     let labels = format!(r#""{OWNER_LABEL}":"me","{SEAL_LABEL}":"{}""#, owner.seal());
-    let own = format!(r#"{{"Id":"{OWN}","Config":{{"Labels":{{{labels}}}}}}}"#);
+    let image = format!("sha256:{}", "0".repeat(64));
+    let plain = format!(r#"{{"Id":"{image}","Config":{{"Labels":null}}}}"#);
+    let own = format!(r#"{{"Id":"{OWN}","Image":"{image}","Config":{{"Labels":{{{labels}}}}}}}"#);
     let exec = format!(r#"{{"ID":"{EXEC}","ContainerID":"{OWN}"}}"#);
     while let Some(head) = peer.until("\r\n\r\n").await {
         let mut request = Message { head, body: String::new() };
         let target = request.head.split(' ').nth(1).unwrap().to_owned();
         if target == "/containers/own/json" || target == format!("/containers/{OWN}/json") {
             peer.send(json("200 OK", &own)).await;
+            continue;
+        }
+        if target == format!("/images/{image}/json") {
+            peer.send(json("200 OK", &plain)).await;
             continue;
         }
         if target == format!("/exec/{EXEC}/json") {
@@ -253,7 +259,7 @@ pub async fn guard_alone(drain: Duration) -> Setup {
         sockets: Sockets { guarded: socket.clone(), engine: Vec::new() },
     };
     let limits = Limits { drain, ..Limits::default() };
-    let guard = Rc::new(Guard { world: Rc::new(world), audit: Rc::new(audit), limits });
+    let guard = Rc::new(Guard { world: Rc::new(world), audit: Rc::new(audit), limits, agent_process: None });
     let listener = UnixListener::bind(&socket).unwrap();
     let (stop, stopped) = tokio::sync::oneshot::channel();
     let server =

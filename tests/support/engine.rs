@@ -205,7 +205,12 @@ impl State {
                         let name = format!("/{}", c.name);
                         reply(
                             200,
-                            object(vec![("Id", c.id.as_str().into()), ("Name", name.into()), ("Config", config)]),
+                            object(vec![
+                                ("Id", c.id.as_str().into()),
+                                ("Name", name.into()),
+                                ("Image", plain_image().into()),
+                                ("Config", config),
+                            ]),
                         )
                     },
                 )
@@ -248,6 +253,10 @@ impl State {
                 };
                 reply(200, Value::Array(entries.map(entry).collect()))
             }
+            ("GET", ["images", id, "json"]) if *id == plain_image() => reply(
+                200,
+                object(vec![("Id", plain_image().into()), ("Config", object(vec![("Labels", Value::Null)]))]),
+            ),
             ("GET", ["images", reference @ .., "json"]) => {
                 let reference = reference.join("/");
                 let found = self.facts.image(&reference);
@@ -384,6 +393,11 @@ fn query_has(query: &str, labels: &Labels) -> bool {
         Some((key, value)) => labels.get(key).is_some_and(|v| v == value),
         None => labels.contains_key(label),
     })
+}
+
+/// The image of the containers that are there: nothing is known of it but that it carries no labels.
+fn plain_image() -> String {
+    format!("sha256:{}", "0".repeat(64))
 }
 
 fn inspected(image: &Image) -> Value {
