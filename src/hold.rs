@@ -34,6 +34,9 @@ const ROUNDS: usize = 5;
 /// runtime gives up on one that is very busy.
 const PAUSING: Duration = Duration::from_secs(20);
 
+/// So often it is tried to let a container go on.
+const THAWS: u32 = 240;
+
 /// So many of a container's commands are looked at.
 const COMMANDS: usize = 100;
 
@@ -386,15 +389,26 @@ async fn runs(engine: &Engine, id: &Id) -> Result<bool, Refusal> {
 }
 
 async fn go_on(engine: &Engine, id: &Id) -> Result<(), Refusal> {
-    // Whatever the engine says: it may have ended, or be gone.
-    engine.call(Method::POST, &format!("/containers/{id}/unpause"), None).await.map(|_| ())
+    let (status, answer) = engine.call(Method::POST, &format!("/containers/{id}/unpause"), None).await?;
+    let said = message(&answer);
+    match status {
+        StatusCode::NO_CONTENT => Ok(()),
+        // It has ended, is gone, or goes on already.
+        StatusCode::NOT_FOUND | StatusCode::CONFLICT => Ok(()),
+        _ if said.contains("is not paused") || said.contains("is not running") => Ok(()),
+        // The runtime could not thaw it this time.
+        status => match runs(engine, id).await? {
+            true => Err(failed("letting a container go on", status, &answer)),
+            false => Ok(()),
+        },
+    }
 }
 
 /// Lets these go on, and says whether all could be asked to.
 async fn let_go_on(engine: &Engine, paused: &[Id]) -> bool {
     let mut all = true;
     for id in paused {
-        let mut left = 3;
+        let mut left = THAWS;
         while let Err(e) = go_on(engine, id).await {
             tracing::error!(container = %id, error = %e.message(""), "a container stays paused");
             left -= 1;
@@ -402,7 +416,7 @@ async fn let_go_on(engine: &Engine, paused: &[Id]) -> bool {
                 all = false;
                 break;
             }
-            sleep(Duration::from_secs(1)).await;
+            sleep(Duration::from_millis(250)).await;
         }
     }
     all
