@@ -6,9 +6,9 @@
 
 pub mod watch;
 
-use crate::answer::{self, Parts};
+use crate::answer::{self, Listed, Parts, scan};
 use crate::engine::Engine;
-use crate::json::Value;
+use crate::json::{self, Value};
 use crate::lookup::message;
 use crate::owner::{AGENT_LABEL, OWNER_LABEL, Owner, SEAL_LABEL, SealKey};
 use crate::query::{Filters, Param, Query};
@@ -157,6 +157,17 @@ impl Object {
         Self { kind, id: Id::new(id), name, marks: Marks::read(labels), created }
     }
 
+    /// Reads the inspection of a container that may be very large, without a tree of it.
+    fn read_large(id: Id, document: &[u8]) -> Result<Self, scan::Broken> {
+        let name = scan::text_of(document, "Name")?.trim_start_matches('/').to_owned();
+        let config = scan::find(document, "Config")?.ok_or(scan::Broken("a container has no configuration"))?;
+        let labels = match scan::find(config.value, "Labels")? {
+            Some(labels) => json::parse(labels.value).map_err(|_| scan::Broken("a container's labels are no JSON"))?,
+            None => Value::Null,
+        };
+        Ok(Self { kind: Kind::Container, id, name, marks: Marks::read(Some(&labels)), created: String::new() })
+    }
+
     /// The agent's own container, with which it ends; nothing where no container made it.
     pub fn agent(&self) -> Option<&Id> {
         self.marks.agent.as_ref()
@@ -198,17 +209,49 @@ pub enum Outcome {
     Left(String),
 }
 
-/// The engine's objects of one kind that carry this label, given as `KEY` or `KEY=VALUE`.
+/// The label that objects are found by.
+#[derive(Debug, Clone, Copy)]
+pub enum Label<'a> {
+    /// They were made for this owner.
+    Owner(&'a Owner),
+    /// They were made by an agent in a container.
+    AnyAgent,
+    /// They were made by this agent.
+    Agent(&'a Id),
+}
+
+impl Label<'_> {
+    /// As the engine's filter has it.
+    fn filter(self) -> String {
+        match self {
+            Self::Owner(owner) => format!("{OWNER_LABEL}={owner}"),
+            Self::AnyAgent => AGENT_LABEL.to_owned(),
+            Self::Agent(agent) => format!("{AGENT_LABEL}={agent}"),
+        }
+    }
+
+    /// Does an object with these marks carry it?
+    fn is_on(self, marks: &Marks) -> bool {
+        match self {
+            Self::Owner(owner) => marks.owner == owner.as_str(),
+            Self::AnyAgent => marks.agent.is_some(),
+            Self::Agent(agent) => marks.agent.as_ref() == Some(agent),
+        }
+    }
+}
+
+/// The engine's objects of one kind that carry this label.
 ///
 /// # Errors
-/// The engine cannot be asked.
-pub async fn labelled(engine: &Engine, kind: Kind, label: &str) -> Result<Vec<Object>, Refusal> {
-    let mut filters = Filters::default();
-    filters.add("label", label);
+/// The engine cannot be asked, or a container's ID cannot be found.
+pub async fn labelled(engine: &Engine, kind: Kind, label: Label<'_>) -> Result<Vec<Object>, Refusal> {
     let parts = match kind {
+        Kind::Container => return labelled_containers(engine, label).await,
         Kind::Volume => Parts::Under(&["Volumes"]),
-        Kind::Container | Kind::Network | Kind::Image => Parts::Items,
+        Kind::Network | Kind::Image => Parts::Items,
     };
+    let mut filters = Filters::default();
+    filters.add("label", label.filter());
     let mut found = Vec::new();
     answer::each(engine, &kind.list(filters), parts, |item| {
         // Beside the volumes there are warnings.
@@ -220,6 +263,30 @@ pub async fn labelled(engine: &Engine, kind: Kind, label: &str) -> Result<Vec<Ob
     Ok(found)
 }
 
+/// The containers that carry this label. With long arguments one is too large for a list, but not for being removed.
+async fn labelled_containers(engine: &Engine, label: Label<'_>) -> Result<Vec<Object>, Refusal> {
+    let mut large = Vec::new();
+    let read = |listed| match listed {
+        Listed::Whole(container) => Some(Object::read(Kind::Container, &container)),
+        Listed::Beginning(id) => {
+            large.push(id);
+            None
+        }
+    };
+    let mut found: Vec<Object> = answer::all_containers(engine, read).await?.into_iter().flatten().collect();
+    for id in large {
+        match engine.get(&Kind::Container.inspection(&id)).await? {
+            (StatusCode::OK, document) => found.push(Object::read_large(id, &document)?),
+            (StatusCode::NOT_FOUND, _) => {}
+            (status, _) => {
+                return Err(Refusal::Engine { message: format!("the engine answered {status} for container {id}") });
+            }
+        }
+    }
+    found.retain(|object| label.is_on(&object.marks));
+    Ok(found)
+}
+
 /// Everything of these kinds that carries the owner's label, in the order of removal; whether it belongs to the owner is
 /// for the caller to see.
 ///
@@ -228,7 +295,7 @@ pub async fn labelled(engine: &Engine, kind: Kind, label: &str) -> Result<Vec<Ob
 pub async fn belongings(engine: &Engine, owner: &Owner, kinds: &[Kind]) -> Result<Vec<Object>, Refusal> {
     let mut all = Vec::new();
     for kind in kinds {
-        all.extend(labelled(engine, *kind, &format!("{OWNER_LABEL}={owner}")).await?);
+        all.extend(labelled(engine, *kind, Label::Owner(owner)).await?);
     }
     Ok(all)
 }
@@ -242,6 +309,17 @@ pub async fn remove_all(
     engine: &Engine,
     objects: &[Object],
     reason: &str,
+    tell: impl FnMut(&Object, &Outcome),
+) -> Result<(), Refusal> {
+    remove_while(engine, objects, reason, || true, tell).await
+}
+
+/// The same for as long as it is to go on, which is asked before each object.
+async fn remove_while(
+    engine: &Engine,
+    objects: &[Object],
+    reason: &str,
+    goes_on: impl Fn() -> bool,
     mut tell: impl FnMut(&Object, &Outcome),
 ) -> Result<(), Refusal> {
     let is_agent = |object: &Object| objects.iter().any(|other| other.agent() == Some(&object.id));
@@ -249,6 +327,7 @@ pub async fn remove_all(
     for object in objects.iter().filter(|object| !is_agent(object)) {
         match object.kind {
             Kind::Image => last.push(object),
+            Kind::Container | Kind::Network | Kind::Volume if !goes_on() => return Ok(()),
             Kind::Container | Kind::Network | Kind::Volume => tell(object, &remove(engine, object, reason).await?),
         }
     }
@@ -256,6 +335,9 @@ pub async fn remove_all(
     while !last.is_empty() {
         let mut left = Vec::new();
         for object in &last {
+            if !goes_on() {
+                return Ok(());
+            }
             match remove(engine, object, reason).await? {
                 Outcome::Left(why) => left.push((*object, Outcome::Left(why))),
                 outcome @ (Outcome::Removed | Outcome::Gone) => tell(object, &outcome),
@@ -352,6 +434,41 @@ mod tests {
             let (item, inspection) = (object(kind, &item), object(kind, &inspection));
             assert!(item.is_still(&inspection), "{item:?} {inspection:?}");
             assert_eq!(item.agent(), Some(&Id::new("a".repeat(64))));
+        }
+    }
+
+    #[test]
+    fn a_container_that_is_too_large_for_a_list_is_known_by_its_inspection() {
+        let args = "\\u2028".repeat(2 << 20);
+        let labels = format!(r#"{{{OWNED},"com.buildkite.sockguard.agent":"{}"}}"#, "a".repeat(64));
+        let text = format!(r#"{{"Id":"1","Args":["{args}"],"Name":"/x","Config":{{"Cmd":["x"],"Labels":{labels}}}}}"#);
+        let read = Object::read_large(Id::new("1"), text.as_bytes()).unwrap();
+        let listed = object(Kind::Container, &format!(r#"{{"Id":"1","Names":["/x"],"Labels":{labels}}}"#));
+        assert_eq!(read, listed);
+        for (config, owner) in [(r#"{"Labels":null}"#, Some("")), ("{}", Some("")), (r#"{"Labels":{"x"}}"#, None)] {
+            let read = Object::read_large(Id::new("1"), format!(r#"{{"Config":{config}}}"#).as_bytes());
+            assert_eq!(read.ok().map(|object| object.marks.owner), owner.map(str::to_owned), "{config}");
+        }
+        assert!(Object::read_large(Id::new("1"), b"{}").is_err());
+    }
+
+    #[test]
+    fn containers_are_told_apart_by_label() {
+        let me = SealKey::new(b"k").owner("me").unwrap();
+        let (a, b) = (Id::new("a".repeat(64)), Id::new("b".repeat(64)));
+        let marks = |owner: &str, agent: Option<&Id>| Marks {
+            owner: owner.to_owned(),
+            agent: agent.cloned(),
+            seal: String::new(),
+        };
+        for (marks, expected) in [
+            (marks("me", Some(&a)), [true, true, true]),
+            (marks("other", Some(&b)), [false, true, false]),
+            (marks("me", None), [true, false, false]),
+            (marks("", None), [false, false, false]),
+        ] {
+            let is_on = [Label::Owner(&me), Label::AnyAgent, Label::Agent(&a)].map(|label| label.is_on(&marks));
+            assert_eq!(is_on, expected, "{marks:?}");
         }
     }
 

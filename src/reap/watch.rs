@@ -8,13 +8,13 @@
 //! An owner may have several agents. Its objects go when none of them lives. Which agents it has is told by the labels of
 //! what they made, and by who connected since sockguard started.
 
-use super::{Kind, Object, Outcome, Reap, belongings, labelled, remove_all};
+use super::{Kind, Label, Object, Outcome, Reap, belongings, labelled, remove_while};
 use crate::answer::known::Moment;
 use crate::answer::{self, Parts};
 use crate::engine::Engine;
 use crate::identity::Peers;
 use crate::json::Value;
-use crate::owner::{AGENT_LABEL, Owner, SealKey};
+use crate::owner::{Owner, SealKey};
 use crate::query::{Filters, Param, Query};
 use crate::refusal::Refusal;
 use crate::route::percent_encode;
@@ -40,7 +40,7 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// The longest of these pauses.
 const LONGEST_AGAIN: Duration = Duration::from_secs(15);
 
-/// So often it is looked for again.
+/// So often it is looked for again since something was last removed.
 const TRIES: u32 = 10;
 
 /// Watches for as long as sockguard runs.
@@ -74,6 +74,8 @@ struct Seen {
     ended: BTreeMap<Id, Ended>,
     /// Owners that another agent keeps alive: they are looked at again when it ends.
     kept: BTreeMap<Id, BTreeSet<String>>,
+    /// The agents with whose owner's objects it is being dealt, but for those that started again meanwhile.
+    dealt_with: BTreeSet<Id>,
 }
 
 /// An end that was seen.
@@ -83,6 +85,60 @@ struct Ended {
     /// When to look at what is left.
     next: Instant,
     tries: u32,
+}
+
+/// What came of looking at what is left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Turn {
+    /// Nothing of it is there, or nothing of it is to be removed.
+    Done,
+    /// Something is still there.
+    Left,
+    /// Something was removed.
+    Removed,
+}
+
+/// What becomes of an end after a turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Then {
+    /// It is another end by now, or none: the agent started again.
+    Changed,
+    /// It is looked at again.
+    Again,
+    /// Nothing is left to do.
+    Over,
+    /// Something is left, but it was tried often enough.
+    GivenUp,
+}
+
+impl Seen {
+    /// A container started.
+    fn started(&mut self, id: &Id) {
+        self.ended.remove(id);
+        self.dealt_with.remove(id);
+    }
+
+    /// Decides after a turn about the end that was seen `at` that moment.
+    fn after(&mut self, agent: &Id, at: Instant, turn: Turn, now: Instant) -> Then {
+        let Some(ended) = self.ended.get_mut(agent).filter(|ended| ended.at == at) else { return Then::Changed };
+        let then = match turn {
+            Turn::Done => Then::Over,
+            Turn::Left if ended.tries >= TRIES => Then::GivenUp,
+            Turn::Left => Then::Again,
+            Turn::Removed => {
+                ended.tries = 0;
+                Then::Again
+            }
+        };
+        match then {
+            Then::Again => {
+                ended.next = now + (AGAIN * 2_u32.pow(ended.tries)).min(LONGEST_AGAIN);
+                ended.tries += 1;
+            }
+            Then::Changed | Then::Over | Then::GivenUp => drop(self.ended.remove(agent)),
+        }
+        then
+    }
 }
 
 /// What an event says of a container that was not created through sockguard.
@@ -155,7 +211,7 @@ impl Watch<'_> {
 
     fn hear(&self, event: &Value) {
         match heard(event, self.key) {
-            Some(Heard::Started(id)) => drop(self.seen.borrow_mut().ended.remove(&id)),
+            Some(Heard::Started(id)) => self.seen.borrow_mut().started(&id),
             Some(Heard::Ended(id)) => self.ended(id),
             None => {}
         }
@@ -178,7 +234,7 @@ impl Watch<'_> {
     async fn look_at_all(&self) -> Result<(), Refusal> {
         let mut agents = BTreeSet::new();
         for kind in Kind::WITH_AGENT {
-            let found = labelled(self.engine, kind, AGENT_LABEL).await?;
+            let found = labelled(self.engine, kind, Label::AnyAgent).await?;
             agents.extend(found.iter().filter(|object| self.made_by_agent(object)).filter_map(Object::agent).cloned());
         }
         for agent in agents {
@@ -237,82 +293,86 @@ impl Watch<'_> {
 
     /// The grace period of this container is over, or it is time to look again.
     async fn due(&self, agent: Id) {
-        let again = match self.remove_what_is_left_by(&agent).await {
-            Ok(again) => again,
+        let Some(at) = self.seen.borrow().ended.get(&agent).map(|ended| ended.at) else { return };
+        let turn = match self.remove_what_is_left_by(&agent).await {
+            Ok(turn) => turn,
             Err(why) => {
                 tracing::warn!(%agent, "what an agent left cannot be removed: {}", why.message(""));
-                true
+                Turn::Left
             }
         };
-        let mut seen = self.seen.borrow_mut();
-        // It may have started meanwhile.
-        let Some(ended) = seen.ended.get_mut(&agent) else { return };
-        if again && ended.tries < TRIES {
-            ended.next = Instant::now() + (AGAIN * 2_u32.pow(ended.tries)).min(LONGEST_AGAIN);
-            ended.tries += 1;
-            return;
+        let then = self.seen.borrow_mut().after(&agent, at, turn, Instant::now());
+        match then {
+            Then::Changed | Then::Again => return,
+            Then::Over => {}
+            Then::GivenUp => {
+                tracing::warn!(%agent, "what an agent left is still there, and is left alone until sockguard starts again");
+            }
         }
-        if again {
-            tracing::warn!(%agent, "what an agent left is still there, and is left alone until sockguard starts again");
-        }
-        seen.ended.remove(&agent);
         self.peers.iter().for_each(|peers| peers.forget(&agent));
     }
 
-    /// Removes what the owners of this agent own, unless another agent of theirs lives. Says whether to look again.
-    async fn remove_what_is_left_by(&self, agent: &Id) -> Result<bool, Refusal> {
+    /// Removes what the owners of this agent own, unless another agent of theirs lives.
+    async fn remove_what_is_left_by(&self, agent: &Id) -> Result<Turn, Refusal> {
         let mut owners = self.seen.borrow_mut().kept.remove(agent).unwrap_or_default();
         // It may have made nothing but images, and those do not tell.
         owners.extend(self.connected().filter(|(id, _)| id == agent).map(|(_, owner)| owner.to_string()));
         for kind in Kind::WITH_AGENT {
-            let made = labelled(self.engine, kind, &format!("{AGENT_LABEL}={agent}")).await?;
+            let made = labelled(self.engine, kind, Label::Agent(agent)).await?;
             owners.extend(made.into_iter().filter(|object| self.made_by_agent(object)).map(|made| made.marks.owner));
         }
-        let mut again = false;
+        let mut turn = Turn::Done;
         for owner in owners {
-            again |= self.remove_of(owner, agent).await?;
+            turn = turn.max(self.remove_of(owner, agent).await?);
         }
-        Ok(again)
+        Ok(turn)
     }
 
-    /// Removes what agents made for this owner, if none of them lives; `agent` is one that ended. Says whether to look
-    /// again.
-    async fn remove_of(&self, name: String, agent: &Id) -> Result<bool, Refusal> {
-        let Ok(owner) = self.key.owner(&name) else { return Ok(false) };
+    /// Removes what agents made for this owner, if none of them lives; `agent` is one that ended.
+    async fn remove_of(&self, name: String, agent: &Id) -> Result<Turn, Refusal> {
+        let Ok(owner) = self.key.owner(&name) else { return Ok(Turn::Done) };
         let mut objects = belongings(self.engine, &owner, &Kind::WITH_AGENT).await?;
         objects.retain(|object| object.belongs_to(&owner));
         let alone = objects.iter().all(|object| object.agent().is_some());
         objects.retain(|object| object.agent().is_some());
         let mut ids: BTreeSet<Id> = objects.iter().filter_map(Object::agent).chain([agent]).cloned().collect();
         ids.extend(self.connected().filter(|(_, its)| *its == owner).map(|(id, _)| id));
+        // From here on it is heard when one of them starts again.
+        self.seen.borrow_mut().dealt_with.clone_from(&ids);
         let mut agents = BTreeMap::new();
-        for id in ids {
-            let life = self.look_at(&id).await?;
-            agents.insert(id, life);
+        for id in &ids {
+            agents.insert(id.clone(), self.look_at(id).await?);
         }
         if let Decision::KeepWith(other) = decide(&agents, self.reap.grace) {
             if agents.get(&other) != Some(&Life::Living) {
                 self.ended(other.clone());
             }
             self.seen.borrow_mut().kept.entry(other).or_default().insert(name);
-            return Ok(false);
+            return Ok(Turn::Done);
         }
         // Images do not tell who made them: where not only agents make them, they stay.
         if self.reap.images && alone {
             objects.extend(belongings(self.engine, &owner, &[Kind::Image]).await?);
         }
-        let mut again = false;
-        remove_all(self.engine, &objects, "its agent has ended", |object, outcome| match outcome {
-            Outcome::Removed => again = true,
+        let mut turn = Turn::Done;
+        let goes_on = || self.seen.borrow().dealt_with == ids;
+        remove_while(self.engine, &objects, "its agent has ended", goes_on, |object, outcome| match outcome {
+            Outcome::Removed => turn = Turn::Removed,
             Outcome::Gone => {}
-            // An image that is in use stays.
             Outcome::Left(why) => {
-                again |= object.kind != Kind::Image;
+                // An image that is in use stays.
+                turn = turn.max(if object.kind == Kind::Image { Turn::Done } else { Turn::Left });
                 tracing::debug!(%owner, kind = %object.kind, id = %object.id, "is left: {why}");
             }
         })
         .await?;
-        Ok(again)
+        let mut seen = self.seen.borrow_mut();
+        // What is left now goes when the one that started again ends.
+        if let Some(back) = ids.iter().find(|id| !seen.dealt_with.contains(*id)) {
+            seen.kept.entry(back.clone()).or_default().insert(name);
+            return Ok(Turn::Done);
+        }
+        Ok(turn)
     }
 }
 
@@ -352,6 +412,63 @@ mod tests {
             let agents: BTreeMap<Id, Life> = agents.into_iter().map(|(digit, life)| (id(digit), life)).collect();
             assert_eq!(decide(&agents, grace), expected, "{agents:?}");
         }
+    }
+
+    /// What was seen once this agent had ended, and when.
+    fn seen(agent: &Id) -> (Seen, Instant) {
+        let at = Instant::now();
+        let mut seen = Seen::default();
+        seen.ended.insert(agent.clone(), Ended { at, next: at, tries: 0 });
+        (seen, at)
+    }
+
+    #[test]
+    fn an_end_that_came_meanwhile_is_not_taken_for_the_one_before() {
+        for turn in [Turn::Done, Turn::Left, Turn::Removed] {
+            let (mut seen, at) = seen(&id('a'));
+            seen.started(&id('a'));
+            assert_eq!(seen.after(&id('a'), at, turn, at), Then::Changed);
+            let later = at + AGAIN;
+            seen.ended.insert(id('a'), Ended { at: later, next: later + LONGEST_AGAIN, tries: 0 });
+            assert_eq!(seen.after(&id('a'), at, turn, later), Then::Changed);
+            let kept = seen.ended.get(&id('a')).map(|ended| (ended.at, ended.next, ended.tries));
+            assert_eq!(kept, Some((later, later + LONGEST_AGAIN, 0)), "{turn:?}");
+        }
+    }
+
+    #[test]
+    fn tries_are_counted_since_something_was_last_removed() {
+        let (mut seen, at) = seen(&id('a'));
+        let after = |seen: &mut Seen, turn| {
+            let then = seen.after(&id('a'), at, turn, at);
+            (then, seen.ended.get(&id('a')).map(|ended| (ended.next - at).as_secs()))
+        };
+        for _ in 0..3 {
+            for pause in [1, 2, 4, 8, 15, 15, 15, 15, 15, 15] {
+                let turn = if pause == 1 { Turn::Removed } else { Turn::Left };
+                assert_eq!(after(&mut seen, turn), (Then::Again, Some(pause)));
+            }
+        }
+        assert_eq!(after(&mut seen, Turn::Left), (Then::GivenUp, None));
+        assert_eq!(after(&mut seen, Turn::Left), (Then::Changed, None));
+    }
+
+    #[test]
+    fn nothing_left_is_the_end_of_it() {
+        let (mut seen, at) = seen(&id('a'));
+        assert_eq!(seen.after(&id('a'), at, Turn::Done, at), Then::Over);
+        assert!(seen.ended.is_empty());
+    }
+
+    #[test]
+    fn a_start_is_heard_while_the_objects_are_removed() {
+        let (mut seen, _) = seen(&id('a'));
+        seen.dealt_with = BTreeSet::from([id('a'), id('b')]);
+        seen.started(&id('c'));
+        assert_eq!(seen.dealt_with.len(), 2);
+        seen.started(&id('b'));
+        assert_eq!(seen.dealt_with, BTreeSet::from([id('a')]));
+        assert!(seen.ended.contains_key(&id('a')));
     }
 
     #[test]
