@@ -117,7 +117,49 @@ def test_an_image_with_an_agents_labels_makes_no_agent_and_no_child(host, agents
         refusal = stranger.refused("ps")
         assert "no agent rule matches" in refusal and stranger.name in refusal, refusal
         assert b.owner not in refusal
+        attempts = [["inspect", "--type", "container", stranger.name], ["exec", stranger.name, "env"], ["logs", stranger.id],
+                    ["stop", stranger.id[:12]], ["rm", stranger.name]]
+        for words, (rc, said) in zip(attempts, b.each(attempts), strict=True):
+            assert rc != 0 and "o such container" in said, (words, rc, said)
         stranger.remove()
+    assert "carries a seal" in b.refused("create", "childlike:test")
+
+
+def test_a_client_never_sees_the_seal(host, agents):
+    a, _, _ = agents
+    attempts = [["create", "--log-opt", option, "busybox"] for option in (
+        "labels-regex=.*", f"labels=x,{SEAL_LABEL}", "tag={{json .}}", "tag={{.ID}}{{ .ContainerLabels }}")]
+    for words, (rc, said) in zip(attempts, a.each(attempts), strict=True):
+        assert rc != 0 and "is not allowed" in said, (words, rc, said)
+    box = a.ok("create", "--log-opt", "tag={{.Name}}/{{.ID}}", "--log-opt", "labels=x", "--label", "x=y", "busybox")
+    seal = host.inspect(box)["Config"]["Labels"][SEAL_LABEL]
+    image = unique("acme/committed")
+    a.ok("commit", box, image)
+    shown = [a.ok("inspect", box), a.ok("inspect", image), a.ok("history", "--no-trunc", image), a.ok("ps", "-a", "--no-trunc")]
+    assert not [text for text in shown if seal in text or "com.buildkite.sockguard" in text]
+
+
+def test_a_child_of_an_image_that_its_owner_built_is_a_child(host, agents, boxes):
+    a, _, _ = agents
+    image = unique("acme/built")
+    a.ok("build", "-q", "-t", image, "-", input="FROM agent:test\nRUN echo built >/built\n")
+    seen = a.ok("run", "--rm", "-v", "/var/run/docker.sock:/var/run/docker.sock", "-e", "DOCKER_HOST=", image,
+                "docker", "ps", "-q", "--no-trunc")
+    assert boxes[0] in seen.split() and boxes[1] not in seen.split()
+
+
+def test_what_descends_from_an_agent_is_not_served_when_the_agent_has_ended(host):
+    agent = host.agent("ending")
+    loop = "while :; do docker create busybox; done"
+    agent.ok("run", "-d", "-v", "/var/run/docker.sock:/var/run/docker.sock", "-e", "DOCKER_HOST=", "agent:test", "sh", "-c", loop)
+    filters = f'?all=1&filters={{"label":["{OWNER_LABEL}={agent.owner}"]}}'
+
+    def left():
+        return host.god("GET", f"/containers/json{filters}").json()
+    until(lambda: len(left()) > 3, what=host.log)
+    agent.stop()
+    # However fast it makes more, nothing of it is left.
+    until(lambda: not left(), what=lambda: f"{len(left())} left: {host.log()[-3000:]}")
 
 
 @pytest.mark.security
