@@ -199,8 +199,21 @@ def starts(agent, box, rounds, socket="/run/sockguard/docker.sock"):
 WATCH = "[ ! -e /x/escaped ] || touch /seen/escaped"
 
 
-@pytest.mark.security
+# An escape that is seen once is one, also where the test is tried again for another reason.
+ESCAPES = []
+
+
 def test_swapping_a_directory_for_a_link_never_leads_out(host, agents, shared):
+    a, _ = agents
+    try:
+        race(host, agents, shared)
+    finally:
+        if (Path(data(host, a)) / "escaped").exists():
+            ESCAPES.append(a.name)
+    assert not ESCAPES
+
+
+def race(host, agents, shared):
     a, b = agents
     rounds = 100
     # By the agent's own process.
@@ -219,7 +232,6 @@ def test_swapping_a_directory_for_a_link_never_leads_out(host, agents, shared):
     counted = starts(a, box, rounds)
     b.ok("rm", "-f", swapper)
     assert sum(counted) == rounds and all(counted), counted
-    assert a.sh("ls escaped")[0] != 0
     # Nobody is left standing still, and nothing is left behind.
     for agent in agents:
         assert not host.inspect(agent.id)["State"]["Paused"]
