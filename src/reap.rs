@@ -183,6 +183,14 @@ impl Object {
         sealed && self.marks.owner == owner.as_str()
     }
 
+    /// Is it a container with a seal that is not this owner's: made through sockguard, but under another key?
+    pub fn sealed_otherwise(&self, owner: &Owner) -> bool {
+        match self.kind {
+            Kind::Container => !self.marks.seal.is_empty() && self.marks.seal != owner.seal(),
+            Kind::Network | Kind::Volume | Kind::Image => false,
+        }
+    }
+
     /// Is this still the same object?
     fn is_still(&self, found: &Self) -> bool {
         self.id == found.id && self.marks == found.marks && self.created == found.created
@@ -497,7 +505,12 @@ mod tests {
         assert!(container(me.seal()).belongs_to(&me));
         assert!(!container("").belongs_to(&me));
         assert!(!container(SealKey::default().owner("me").unwrap().seal()).belongs_to(&me));
+        let other = SealKey::default().owner("me").unwrap();
+        for (seal, expected) in [(me.seal(), false), ("", false), (other.seal(), true)] {
+            assert_eq!(container(seal).sealed_otherwise(&me), expected, "{seal}");
+        }
         let network = object(Kind::Network, &format!(r#"{{"Id":"1","Labels":{{{OWNED}}}}}"#));
+        assert!(!network.sealed_otherwise(&me));
         assert!(network.belongs_to(&me));
         assert!(!network.belongs_to(&SealKey::new(b"k").owner("m").unwrap()));
     }

@@ -94,6 +94,12 @@ pub async fn run(settings: Settings) -> Result<(), Failure> {
     for object in &others {
         line("left", object, ": it was not created through sockguard, or under another seal key");
     }
+    // Networks, volumes and images have no seal: they may be of the same sockguard as these containers.
+    let foreign = others.iter().filter(|object| object.sealed_otherwise(&owner)).count();
+    if foreign > 0 {
+        let why = format!("{foreign} containers of {owner} have the seal of another key: nothing is removed");
+        return Err(Failure::No(format!("{why}; --config names the configuration with theirs")));
+    }
     let mut left = 0_usize;
     match way {
         Way::DryRun => own.iter().for_each(|object| line("would remove", object, "")),

@@ -199,7 +199,7 @@ def test_by_hand_all_of_an_owner_is_listed_and_then_removed(own_engine):
     containers = [mine.container(**bound), mine.container(running=False, image=image)]
     kept = [("containers", other.container()), ("networks", other.network()), ("volumes", other.volume()), ("images", other.image())]
     # What the host starts from the owner's image inherits its label.
-    inherited = create(own_engine.socket, image=image, Labels={SEAL_LABEL: seal("someone")})
+    inherited = create(own_engine.socket, image=image)
     mixed = {"containers": [inherited], "images": [image]}
     gone = {"containers": containers, "networks": [network], "volumes": [volume]}
 
@@ -207,6 +207,15 @@ def test_by_hand_all_of_an_owner_is_listed_and_then_removed(own_engine):
     assert status == 0
     assert sorted(line.split()[2] for line in lines if line.startswith("would remove")) == ["container"] * 2 + ["image", "network", "volume"]
     assert all(is_there(own_engine, kind, name) for objects in (gone, mixed) for kind, names in objects.items() for name in names)
+
+    # Under another key: whose the rest is cannot be told.
+    foreign = Owned(own_engine, mine.owner, key=b"another key").container()
+    for flags in (["--dry-run"], []):
+        status, lines, err = reap(own_engine, mine.owner, *flags)
+        assert status == 1 and "another key" in err, (lines, err)
+        assert all(line.startswith("left container") for line in lines), lines
+    assert all(is_there(own_engine, kind, name) for objects in (gone, mixed) for kind, names in objects.items() for name in names)
+    raw(own_engine.socket, "DELETE", f"/containers/{foreign}?force=1")
 
     # The image is in use by what is not the owner's: it stays, and so does that.
     status, lines, err = reap(own_engine, mine.owner)
