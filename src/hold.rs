@@ -34,8 +34,11 @@ const ROUNDS: usize = 5;
 /// runtime gives up on one that is very busy.
 const PAUSING: Duration = Duration::from_secs(20);
 
-/// So often it is tried to let a container go on.
-const THAWS: u32 = 240;
+/// So often it is tried to let a container go on that was paused.
+const THAWS: u32 = 80;
+
+/// So often, where it is not known whether it was.
+const RECOVERIES: u32 = 8;
 
 /// So many of a container's commands are looked at.
 const COMMANDS: usize = 100;
@@ -115,8 +118,8 @@ async fn take_turns(world: &Rc<Lookup>, binds: &[(PathBuf, PathBuf)]) -> Result<
         let checking = timeout(CHECKS, Arc::clone(&world.engine.turns.checking).lock_owned()).await;
         let checking = checking.map_err(|_| busy("the binds of other containers are checked"))?;
         if owners(world, &look(world, binds).await?).is_subset(&concerned) {
-            let (world, paused, markers) = (Rc::clone(world), Vec::new(), Vec::new());
-            return Ok(Alone(Some(Held { world, paused, markers, _turns: turns, _checking: checking })));
+            let (world, paused, rested, markers) = (Rc::clone(world), Vec::new(), BTreeSet::new(), Vec::new());
+            return Ok(Alone(Some(Held { world, paused, rested, markers, _turns: turns, _checking: checking })));
         }
     }
     Err(busy("the containers that could change the container's binds come and go"))
@@ -249,6 +252,8 @@ struct Held {
     world: Rc<Lookup>,
     /// What is paused, or may be.
     paused: Vec<Id>,
+    /// What of that its user had paused before.
+    rested: BTreeSet<Id>,
     /// The volumes that say so.
     markers: Vec<String>,
     _turns: Vec<OwnedRwLockWriteGuard<()>>,
@@ -307,13 +312,23 @@ impl Held {
                     }
                     go_on(&world.engine, id).await?;
                     self.paused.retain(|paused| paused != id);
+                    sleep(Duration::from_millis(5)).await;
                     continue;
                 }
                 self.paused.retain(|paused| paused != id);
                 let message = message(&answer);
                 return match status {
-                    // Its user paused it; its user's `unpause` waits for this check.
-                    _ if message.contains("already paused") => Ok(true),
+                    // The engine goes by events that may come late: it may take a container for paused that has gone on
+                    // since. Only one that it can let go on was paused, by its user; that one is paused again, and
+                    // stays so. Its user's `unpause` waits for this check.
+                    _ if message.contains("already paused") => {
+                        if resumed(&world.engine, id).await? {
+                            self.rested.insert(id.clone());
+                        } else {
+                            sleep(Duration::from_millis(10)).await;
+                        }
+                        continue;
+                    }
                     StatusCode::CONFLICT | StatusCode::NOT_FOUND => Ok(false),
                     // It came to its end in this moment, which is told in many ways.
                     _ if !runs(&world.engine, id).await? => Ok(false),
@@ -339,7 +354,8 @@ impl Held {
     /// Lets everything go on.
     async fn let_go(self) {
         let engine = &self.world.engine;
-        if let_go_on(engine, &self.paused).await {
+        let paused: Vec<Id> = self.paused.iter().filter(|id| !self.rested.contains(*id)).cloned().collect();
+        if let_go_on(engine, &paused, THAWS).await {
             for marker in &self.markers {
                 remove(engine, marker).await;
             }
@@ -388,15 +404,28 @@ async fn runs(engine: &Engine, id: &Id) -> Result<bool, Refusal> {
     Ok(status == StatusCode::OK && found.at(&["State", "Running"]).and_then(Value::as_bool) == Some(true))
 }
 
+/// Is this flag of a container's state set?
+async fn state(engine: &Engine, id: &Id, flag: &str) -> bool {
+    let found = engine.call(Method::GET, &format!("/containers/{id}/json"), None).await;
+    found.is_ok_and(|(_, found)| found.at(&["State", flag]).and_then(Value::as_bool) == Some(true))
+}
+
+/// Could the engine let this container go on? Then it was paused.
+async fn resumed(engine: &Engine, id: &Id) -> Result<bool, Refusal> {
+    let (status, _) = engine.call(Method::POST, &format!("/containers/{id}/unpause"), None).await?;
+    Ok(status == StatusCode::NO_CONTENT)
+}
+
 async fn go_on(engine: &Engine, id: &Id) -> Result<(), Refusal> {
     let (status, answer) = engine.call(Method::POST, &format!("/containers/{id}/unpause"), None).await?;
     let said = message(&answer);
     match status {
         StatusCode::NO_CONTENT => Ok(()),
-        // It has ended, is gone, or goes on already.
-        StatusCode::NOT_FOUND | StatusCode::CONFLICT => Ok(()),
-        _ if said.contains("is not paused") || said.contains("is not running") => Ok(()),
-        // The runtime could not thaw it this time.
+        // It has ended, or is gone.
+        StatusCode::NOT_FOUND => Ok(()),
+        _ if said.contains("is not running") => Ok(()),
+        // The runtime could not thaw it this time, or the engine, which goes by events that may come late, does not
+        // know yet that it is paused.
         status => match runs(engine, id).await? {
             true => Err(failed("letting a container go on", status, &answer)),
             false => Ok(()),
@@ -405,14 +434,18 @@ async fn go_on(engine: &Engine, id: &Id) -> Result<(), Refusal> {
 }
 
 /// Lets these go on, and says whether all could be asked to.
-async fn let_go_on(engine: &Engine, paused: &[Id]) -> bool {
+async fn let_go_on(engine: &Engine, paused: &[Id], tries: u32) -> bool {
     let mut all = true;
     for id in paused {
-        let mut left = THAWS;
+        let mut left = tries;
         while let Err(e) = go_on(engine, id).await {
-            tracing::error!(container = %id, error = %e.message(""), "a container stays paused");
             left -= 1;
+            // By now the engine has heard of all that came late.
+            if left == 0 && !state(engine, id, "Paused").await {
+                break;
+            }
             if left == 0 {
+                tracing::error!(container = %id, error = %e.message(""), "a container may stay paused");
                 all = false;
                 break;
             }
@@ -446,7 +479,7 @@ pub async fn recover(engine: &Engine, guarded: &Path) -> Result<(), Refusal> {
         let text = |path: &[&str]| marker.at(path).and_then(Value::as_str).unwrap_or_default();
         let ids: Vec<Id> = text(&["Labels", PAUSED_LABEL]).split(',').map(Id::new).collect();
         tracing::warn!(containers = ids.len(), "were paused when sockguard ended while it checked binds; go on now");
-        if text(&["Name"]).starts_with(PAUSED_PREFIX) && let_go_on(engine, &ids).await {
+        if text(&["Name"]).starts_with(PAUSED_PREFIX) && let_go_on(engine, &ids, RECOVERIES).await {
             remove(engine, text(&["Name"])).await;
         }
     }

@@ -158,10 +158,10 @@ def test_in_a_container_only_what_is_mounted_as_it_is_counts_as_seen(contained, 
 
 def test_the_sockets_path_on_the_host_is_told(contained, engine, tmp_path):
     _, _, name = contained()
-    told = f"start with -socket-on-host {tmp_path / name / 's'}"
+    told = f"say so with socket-on-host {tmp_path / name / 's'}"
     until(lambda: told in "".join(docker(engine.socket, "logs", name)[1:]), what="the path")
     _, said, _ = contained("-socket-on-host", "/run/elsewhere.sock")
-    assert "start with -socket-on-host" not in said
+    assert "say so with socket-on-host" not in said
 
 
 def test_health_works_in_a_container(contained, engine):
