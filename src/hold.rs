@@ -331,7 +331,7 @@ impl Held {
                     }
                     StatusCode::CONFLICT | StatusCode::NOT_FOUND => Ok(false),
                     // It came to its end in this moment, which is told in many ways.
-                    _ if !runs(&world.engine, id).await? => Ok(false),
+                    _ if !state(&world.engine, id, "Running").await? => Ok(false),
                     status => {
                         let why = failed("pausing a container that could swap a bind", status, &answer);
                         tracing::debug!(container = %id, "{}", why.message(""));
@@ -399,15 +399,10 @@ async fn begins(engine: &Engine, id: &Id) -> Result<bool, Refusal> {
     Ok(false)
 }
 
-async fn runs(engine: &Engine, id: &Id) -> Result<bool, Refusal> {
+/// Is this flag of a container's state set, such as `Running`? Not where the container is gone.
+async fn state(engine: &Engine, id: &Id, flag: &str) -> Result<bool, Refusal> {
     let (status, found) = engine.call(Method::GET, &format!("/containers/{id}/json"), None).await?;
-    Ok(status == StatusCode::OK && found.at(&["State", "Running"]).and_then(Value::as_bool) == Some(true))
-}
-
-/// Is this flag of a container's state set?
-async fn state(engine: &Engine, id: &Id, flag: &str) -> bool {
-    let found = engine.call(Method::GET, &format!("/containers/{id}/json"), None).await;
-    found.is_ok_and(|(_, found)| found.at(&["State", flag]).and_then(Value::as_bool) == Some(true))
+    Ok(status == StatusCode::OK && found.at(&["State", flag]).and_then(Value::as_bool) == Some(true))
 }
 
 /// Could the engine let this container go on? Then it was paused.
@@ -426,7 +421,7 @@ async fn go_on(engine: &Engine, id: &Id) -> Result<(), Refusal> {
         _ if said.contains("is not running") => Ok(()),
         // The runtime could not thaw it this time, or the engine, which goes by events that may come late, does not
         // know yet that it is paused.
-        status => match runs(engine, id).await? {
+        status => match state(engine, id, "Running").await? {
             true => Err(failed("letting a container go on", status, &answer)),
             false => Ok(()),
         },
@@ -441,7 +436,7 @@ async fn let_go_on(engine: &Engine, paused: &[Id], tries: u32) -> bool {
         while let Err(e) = go_on(engine, id).await {
             left -= 1;
             // By now the engine has heard of all that came late.
-            if left == 0 && !state(engine, id, "Paused").await {
+            if left == 0 && state(engine, id, "Paused").await == Ok(false) {
                 break;
             }
             if left == 0 {
