@@ -31,7 +31,8 @@ run:
 test:
 	@.ci/prepare rust
 	@.ci/prepare tests
-	cargo test --locked
+	@# As the end-to-end tests do: what fails is run a second time, and that is said.
+	cargo test --locked || { echo "RUN TWICE: the Rust tests" >&2; cargo test --locked; }
 	cargo build --locked --release --package sockguard
 	$(AS_ROOT) target/venv/bin/pytest -q --durations=10 tests/e2e
 

@@ -15,9 +15,15 @@ fn directory() -> tempfile::TempDir {
     tempfile::tempdir().expect("a directory")
 }
 
-/// A socket of a process that has gone.
+/// A socket of a process that has gone. What another test starts at the same moment has a copy of the listening end until
+/// it becomes its own program, so that the socket still answers for that long.
 fn stale(path: &Path) {
     drop(UnixListener::bind(path).expect("it can be bound"));
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while UnixStream::connect(path).is_ok() {
+        assert!(Instant::now() < deadline, "nobody has it any more");
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
 
 fn names(directory: &Path) -> Vec<String> {
