@@ -146,7 +146,7 @@ def test_networks_and_volumes(clients, sides):
         labels = network.attrs["Labels"], volume.attrs["Labels"], client.volumes.get("vol1").attrs["Labels"] or {}
         used = error_of(client.volumes.get("vol1").remove)[0], error_of(network.remove)[0]
         container.remove(force=True)
-        return members, listed, labels, used, client.volumes.prune()["VolumesDeleted"], client.networks.prune()
+        return members, listed, labels, used, sorted(client.volumes.prune()["VolumesDeleted"]), client.networks.prune()
     same(clients, sides, work)
 
 
