@@ -1,6 +1,6 @@
 //! Clients that go away, and the end of the server.
 
-use super::fake::{Message, Peer, fine, guard_alone, guarded, run, until};
+use super::fake::{Message, Peer, fine, guard_alone, guarded, json, run, until};
 use std::time::Duration;
 
 async fn follow(_: Message, mut peer: Peer) -> Option<Peer> {
@@ -41,6 +41,49 @@ fn when_a_client_goes_away_before_the_answer_begins_the_engines_side_goes_away()
         let open = setup.fake().open.get();
         drop(client);
         until(|| setup.fake().open.get() < open).await;
+    });
+}
+
+/// The image's name stands for another's by the time the container is made, which nobody has judged.
+#[test]
+fn a_creation_is_confirmed_to_its_end_when_its_client_goes_away() {
+    run(async || {
+        let (judged, other, made) = ("1".repeat(64), "2".repeat(64), "c".repeat(64));
+        let gone = std::rc::Rc::new(tokio::sync::Notify::new());
+        let go_on = std::rc::Rc::clone(&gone);
+        let setup = guarded(move |request, mut peer: Peer| {
+            let gone = std::rc::Rc::clone(&go_on);
+            let image = format!(r#"{{"Id":"sha256:{judged}","RepoTags":["name:latest"],"Config":{{}}}}"#);
+            let container =
+                format!(r#"{{"Id":"{made}","Image":"sha256:{other}","Config":{{}},"HostConfig":{{}},"Mounts":[]}}"#);
+            let answer = match request.first_line() {
+                line if line.starts_with("POST /containers/create") => {
+                    json("201 Created", &format!(r#"{{"Id":"{made}"}}"#))
+                }
+                line if line.starts_with("DELETE") => json("204 No Content", ""),
+                line if line.starts_with(&format!("GET /containers/{made}/json")) => json("200 OK", &container),
+                line if line.starts_with("GET /images/") => json("200 OK", &image),
+                line => unreachable!("{line}"),
+            };
+            async move {
+                if request.first_line().starts_with("POST") {
+                    gone.notified().await;
+                }
+                peer.send(answer).await;
+                Some(peer)
+            }
+        })
+        .await;
+        let mut client = setup.client().await;
+        let head = "POST /containers/create HTTP/1.1\r\nHost: d\r\nContent-Type: application/json";
+        client.send(format!("{head}\r\nContent-Length: 16\r\n\r\n{{\"Image\":\"name\"}}")).await;
+        until(|| setup.seen().iter().any(|line| line.starts_with("POST"))).await;
+        drop(client);
+        // Time for the server to notice, before the engine answers.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        gone.notify_one();
+        until(|| setup.seen().iter().any(|line| line.starts_with(&format!("DELETE /containers/{}", "c".repeat(64)))))
+            .await;
     });
 }
 
