@@ -122,7 +122,7 @@ pub fn command(
     let (make, flags): (fn(Given) -> Command, &'static [Flag]) = match name {
         "serve" => (Command::Serve, FLAGS),
         "check" => (Command::Check, FLAGS),
-        "health" => (Command::Health, FLAGS),
+        "health" => (Command::Health, flags::HEALTH),
         "reap" => (Command::Reap, reap::FLAGS),
         "help" => return Ok(Command::Help),
         "version" => return Ok(Command::Version),
@@ -157,6 +157,8 @@ pub fn help() -> String {
          Flags, with one dash or two; each can also be set as SOCKGUARD_NAME in the environment:\n",
     );
     list(FLAGS, &mut text);
+    text.push_str("\nFlag of health, beside these:\n");
+    list(&[flags::WAIT], &mut text);
     text.push_str("\nFlags of reap:\n");
     list(reap::FLAGS, &mut text);
     text.push_str(
@@ -377,7 +379,7 @@ fn permissions(given: &Given, problems: &mut Vec<String>) -> Permissions {
 /// A variable that is nearly one of sockguard's would be ignored without a word. Others that begin alike are not its
 /// business: some systems make them for every service of that name.
 fn mistyped_variable(name: &str) -> Option<String> {
-    let known: Vec<String> = FLAGS.iter().map(flags::Flag::variable).collect();
+    let known: Vec<String> = flags::HEALTH.iter().map(flags::Flag::variable).collect();
     let rest = name.strip_prefix("SOCKGUARD_").filter(|_| !known.iter().any(|known| known == name))?;
     let near = crate::nearest::nearest(rest, known.iter().filter_map(|name| name.strip_prefix("SOCKGUARD_")))?;
     Some(format!("the environment variable {name} is not known: did you mean SOCKGUARD_{near}?"))

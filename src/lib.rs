@@ -25,6 +25,7 @@ pub mod cgroups;
 pub mod cli;
 pub mod config;
 pub mod dockerfile;
+pub mod duration;
 pub mod engine;
 pub mod hold;
 pub mod identity;

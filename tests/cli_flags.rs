@@ -326,12 +326,12 @@ fn with_a_configuration_three_flags_are_left() {
             "sockguard: with -config there is no -allow-bind (use `bind.roots` of the policy), no -mode (use `mode` of a [[listener]])"
         )
     );
-    for flag in flags::FLAGS {
+    for flag in flags::HEALTH {
         let given = flags::Given::from([(flag.name, "x".to_owned())]);
         let told = flags::beside_config(&given);
         assert_eq!(
             told.is_none(),
-            ["config", "upstream-socket", "log-format", "debug"].contains(&flag.name),
+            ["config", "upstream-socket", "log-format", "debug", "wait"].contains(&flag.name),
             "{told:?}"
         );
         assert!(!told.is_some_and(|told| told.contains("use the configuration")), "{}: say which key it is", flag.name);
@@ -372,7 +372,7 @@ fn a_mistyped_variable_is_told() {
 #[test]
 fn the_help_has_every_flag_and_fits_a_terminal() {
     let help = cli::help();
-    for flag in flags::FLAGS.iter().chain(cli::reap::FLAGS) {
+    for flag in flags::HEALTH.iter().chain(cli::reap::FLAGS) {
         assert!(help.contains(&format!("  -{}", flag.name)), "{}", flag.name);
     }
     for line in help.lines() {

@@ -319,6 +319,69 @@ fn it_says_where_it_listens_and_answers_for_the_engines_health() {
     assert!(!socket.exists(), "the socket goes with it");
 }
 
+#[test]
+fn health_waits_until_guard_and_engine_answer_or_the_time_is_over() {
+    let directory = directory();
+    let at = |name: &str| directory.path().join(name);
+    let config = two(directory.path(), "");
+    let (a, s) = (at("a/s"), at("s"));
+    let (a, s) = (a.display(), s.display());
+    let one = || [Path::new("health"), Path::new("-filename"), &at("s")].map(Path::to_owned);
+    let all = || [Path::new("health"), Path::new("--config"), &config].map(Path::to_owned);
+
+    // Nothing comes: the last reason is told, and not before the time is over.
+    for (asked, socket) in [(one(), &s), (all(), &a)] {
+        let begun = Instant::now();
+        let (code, out, errors) = run(sockguard().args(&asked).args(["-wait", "300ms"]));
+        assert!(begun.elapsed() >= Duration::from_millis(300), "{:?}", begun.elapsed());
+        assert_eq!((code, out.as_str()), (Some(1), ""), "{errors}");
+        let told = format!("sockguard: not healthy: {socket}: there is no socket (waited ");
+        assert!(errors.starts_with(&told) && errors.ends_with("s)\n"), "{errors}");
+    }
+
+    // What comes while it waits: first the guards, which alone are not enough, then the engine.
+    let waiting =
+        [one(), all()].map(|asked| sockguard().args(asked).args(["-wait", "120s"]).spawn().expect("it starts"));
+    let guards = [
+        Guard::start(sockguard().arg("-filename").arg(at("s")).arg("-upstream-socket").arg(at("engine"))),
+        Guard::start_many(sockguard().arg("--config").arg(&config), 2),
+    ];
+    let (code, _, errors) = run(sockguard().args(one()).args(["-wait", "300ms"]));
+    assert_eq!(code, Some(1));
+    assert!(errors.contains("engine") && errors.contains(" (waited "), "{errors}");
+    engine(at("engine"), usual);
+    for mut waiting in waiting {
+        assert_eq!(waiting.wait().expect("it ends").code(), Some(0));
+    }
+    for guard in guards {
+        assert_eq!(guard.stop().0, Some(0));
+    }
+
+    // What waiting does not mend is told at once, and the flag is of this command alone.
+    let (code, _, errors) = run(sockguard().args(one()).args(["-wait", "120"]));
+    let told = "-wait: `120` is no duration: expected such as \"30s\", \"5m\" or \"1h\"\n";
+    assert_eq!((code, errors.as_str()), (Some(2), told));
+    let (code, _, errors) = run(sockguard().args(["health", "--config", "/nonexistent.toml", "-wait", "10m"]));
+    assert_eq!(code, Some(2), "{errors}");
+    let (code, _, errors) = run(sockguard().args(["serve", "-wait", "1s"]));
+    assert_eq!(code, Some(2));
+    assert!(errors.starts_with("sockguard: flag provided but not defined: -wait"), "{errors}");
+}
+
+/// A task's container that waits for the socket of all need not be an agent.
+#[test]
+fn a_socket_that_knows_who_asks_for_no_agent_is_healthy() {
+    let directory = directory();
+    let at = |name: &str| directory.path().join(name);
+    let refusing = |message: &'static str| move |_: &str| (403, format!(r#"{{"message":"sockguard: {message}"}}"#));
+    engine(at("s"), refusing("no agent rule matches: taken for the container wait"));
+    engine(at("t"), refusing("something else"));
+    let health = |socket: &str| run(sockguard().arg("health").arg("-filename").arg(at(socket)));
+    assert_eq!(health("s"), (Some(0), String::new(), String::new()));
+    let told = format!("sockguard: not healthy: {}: sockguard: something else\n", at("t").display());
+    assert_eq!(health("t"), (Some(1), String::new(), told));
+}
+
 /// A configuration with two sockets, `a` and `b`, in a directory that has an engine.
 fn two(directory: &Path, more: &str) -> PathBuf {
     let listener = |name: &str| {

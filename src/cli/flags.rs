@@ -24,8 +24,18 @@ pub enum Takes {
     Value(&'static str),
 }
 
-/// The flags of `serve`, `check` and `health`, in the order of the help.
-pub const FLAGS: &[Flag] = &[
+/// The flag that only `health` has.
+pub const WAIT: Flag = value("wait", "DURATION", "ask again until they answer, for as long as this, such as 120s");
+
+/// The flags of `serve` and `check`, in the order of the help.
+pub const FLAGS: &[Flag] = match HEALTH {
+    [_wait, shared @ ..] => shared,
+    [] => &[],
+};
+
+/// The flags of `health`.
+pub const HEALTH: &[Flag] = &[
+    WAIT,
     value(
         "config",
         "NAME|FILE",
@@ -123,7 +133,7 @@ pub fn parse(flags: &'static [Flag], words: &[String]) -> Result<Words, String> 
 }
 
 /// The flags that go with a configuration; they go before what it says.
-const WITH_CONFIG: [&str; 4] = ["config", "upstream-socket", "log-format", "debug"];
+const WITH_CONFIG: [&str; 5] = ["config", "upstream-socket", "log-format", "debug", WAIT.name];
 
 /// What the configuration, or a policy, says instead of a flag.
 const INSTEAD: [(&str, &str); 15] = [

@@ -1,8 +1,10 @@
 //! What the commands do.
 
+use super::flags::{self, Given};
 use super::{Command, Failure, Settings, Surroundings, needs};
 use crate::audit::{Audit, Format, Sink};
 use crate::config::{Config, Identity, Listener};
+use crate::duration::duration;
 use crate::engine::Engine;
 use crate::identity::{NO_AGENT, Peers};
 use crate::judge::Agent;
@@ -18,11 +20,14 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 
-/// How long `health` waits.
+/// How long `health` waits for an answer.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long it waits until it asks again.
+const PAUSE: Duration = Duration::from_millis(200);
 
 /// Does what the command line asks for.
 ///
@@ -33,13 +38,7 @@ pub fn run(command: Command) -> Result<(), Failure> {
         Command::Help => print(&super::help()),
         Command::Version => print(&format!("sockguard {}\n", super::VERSION)),
         Command::Reap(given) => run_alone(super::reap::run(super::reap::settings(&given, &surroundings())?))?,
-        Command::Health(given) => match super::configuration(&given) {
-            None => {
-                let socket = super::socket_path(&given)?;
-                healthy(&socket, ask(&socket))?;
-            }
-            Some(_) => all_healthy(&super::settings(&given, &surroundings())?.config)?,
-        },
+        Command::Health(given) => health(&given)?,
         Command::Check(given) => check(&super::settings(&given, &surroundings())?)?,
         Command::Serve(given) => serve(super::settings(&given, &surroundings())?)?,
     }
@@ -270,17 +269,48 @@ fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
     })
 }
 
+/// Asks for a sign of life: of one socket, or of all that the configuration has.
+fn health(given: &Given) -> Result<(), Failure> {
+    let wait = match given.get(flags::WAIT.name) {
+        Some(text) => duration(text).map_err(|e| Failure::setting(format!("-{}: {e}", flags::WAIT.name)))?,
+        None => Duration::ZERO,
+    };
+    match super::configuration(given) {
+        None => {
+            let socket = super::socket_path(given)?;
+            within(wait, || match ask(&socket) {
+                // Only the guard's configuration says where the engine is.
+                Ok(answer) if answer.is_for_a_stranger() => Ok(()),
+                answer => healthy(&socket, answer),
+            })
+        }
+        Some(_) => {
+            let config = super::settings(given, &surroundings())?.config;
+            within(wait, || all_healthy(&config))
+        }
+    }
+}
+
+/// Asks until all is well or the time is over, and once at least.
+fn within(wait: Duration, asked: impl Fn() -> Result<(), Failure>) -> Result<(), Failure> {
+    let begun = Instant::now();
+    loop {
+        match asked() {
+            Err(Failure::No(_)) if begun.elapsed() < wait => std::thread::sleep(PAUSE),
+            Err(Failure::No(why)) if !wait.is_zero() => {
+                return Err(Failure::No(format!("{why} (waited {:.1?})", begun.elapsed())));
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
 /// Asks for a sign of life of all guarded sockets, and of the engine through them.
 fn all_healthy(config: &Config) -> Result<(), Failure> {
     for Listener { socket, identity, .. } in &config.listeners {
         let answer = ask(socket);
         match (identity, &answer) {
-            // Whoever asks after its health need not be one of its agents: that it says so is a sign of life.
-            (Identity::Peer, Ok(Answer { status, message }))
-                if status == "403" && message.starts_with(&format!("sockguard: {NO_AGENT}")) =>
-            {
-                healthy(&config.upstream, ask(&config.upstream))?;
-            }
+            (Identity::Peer, Ok(told)) if told.is_for_a_stranger() => healthy(&config.upstream, ask(&config.upstream))?,
             (Identity::Peer | Identity::Fixed { .. }, _) => healthy(socket, answer)?,
         }
     }
@@ -300,6 +330,13 @@ fn healthy(socket: &Path, answer: Result<Answer, String>) -> Result<(), Failure>
 struct Answer {
     status: String,
     message: String,
+}
+
+impl Answer {
+    /// Whoever asks after a guard's health need not be one of its agents: that it says so is a sign of life.
+    fn is_for_a_stranger(&self) -> bool {
+        self.status == "403" && self.message.starts_with(&format!("sockguard: {NO_AGENT}"))
+    }
 }
 
 /// Pings the engine through this socket.

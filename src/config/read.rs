@@ -2,6 +2,7 @@
 
 use super::{Config, Identity, Listener, USUAL_UPSTREAM, below, engine_below, guarded_below, host_paths, same_file};
 use crate::audit::Format;
+use crate::duration::duration;
 use crate::identity::{OwnerTemplate, Rule, Who, label_key};
 use crate::listen::{LONGEST_PATH, Permissions};
 use crate::owner::Owner;
@@ -153,7 +154,7 @@ impl Reading<'_> {
 
     fn reap(&self, table: Option<&DeTable<'_>>) -> Reap {
         let mut s = self.reader.section("reap", table);
-        let grace = s.checked("grace", |text| duration(text).err()).and_then(|text| duration(&text).ok());
+        let grace = s.checked("grace", |text| grace(text).err()).and_then(|text| grace(&text).ok());
         let reap = Reap { grace: grace.unwrap_or(Reap::default().grace), images: s.flag("images") };
         s.finish();
         reap
@@ -446,16 +447,10 @@ fn mode_problem(text: &str) -> Option<String> {
         .then(|| format!("`{}` is no mode: expected octal digits from \"0000\" to \"0777\"", text.escape_debug()))
 }
 
-/// A number with its unit.
-fn duration(text: &str) -> Result<Duration, String> {
-    let units = [("s", 1), ("m", 60), ("h", 60 * 60)];
-    let read = units.iter().find_map(|(unit, seconds)| {
-        let number = text.strip_suffix(unit).filter(|number| number.bytes().all(|digit| digit.is_ascii_digit()))?;
-        Some(Duration::from_secs(number.parse::<u64>().ok()?.checked_mul(*seconds)?))
-    });
-    match read {
-        Some(read) if read <= LONGEST_GRACE => Ok(read),
-        Some(_) => Err(format!("`{text}` is more than 24h")),
-        None => Err(format!("`{}` is no duration: expected such as \"30s\", \"5m\" or \"1h\"", text.escape_debug())),
+/// How long an agent may be away.
+fn grace(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
+        grace if grace <= LONGEST_GRACE => Ok(grace),
+        _ => Err(format!("`{text}` is more than 24h")),
     }
 }
