@@ -3,16 +3,11 @@ mount that socket's directory read-only. What runs in the agents runs the real d
 
 from __future__ import annotations
 
-import json
-import os
-import re
-import shlex
 import shutil
-import subprocess
-from dataclasses import dataclass
-from pathlib import Path
 
+import agents
 import harness
+from agents import Agent, clients, with_libraries
 from harness import raw, unique, until
 
 SOCKET = "/run/sockguard/docker.sock"
@@ -45,74 +40,7 @@ policy = "read-only"
 """
 
 
-def with_libraries(*programs):
-    """The programs and the libraries they need, as the files of an image: {path: bytes}."""
-    files = {}
-    for program, path in programs:
-        files[path] = Path(program).read_bytes()
-        needed = subprocess.run(["ldd", str(program)], capture_output=True, text=True).stdout
-        for library in re.findall(r"(/\S+) \(0x", needed):
-            files[library] = Path(library).read_bytes()
-    return files
-
-
-@dataclass
-class Agent:
-    """An agent's container."""
-
-    host: Host
-    name: str
-    id: str
-    task: str
-    owner: str
-    cgroup: str
-
-    def sh(self, script, timeout=120, user="0"):
-        """Runs a script in the agent's container: (rc, out, err)."""
-        return harness.docker(self.host.engine.socket, "exec", "-u", user, self.name, "sh", "-c", script, timeout=timeout)
-
-    def docker(self, *words, timeout=120, input=None):
-        """Runs the docker CLI in the agent's container, at the guarded socket: (rc, out, err)."""
-        stdin = ["-i"] if input is not None else []
-        return harness.docker(self.host.engine.socket, "exec", *stdin, self.name, "docker", *words, timeout=timeout,
-                              input=input)
-
-    def ok(self, *words, timeout=120, input=None):
-        """The output of a docker command that has to succeed."""
-        rc, out, err = self.docker(*words, timeout=timeout, input=input)
-        assert rc == 0, (self.name, words, rc, out, err, self.host.log())
-        return out.strip()
-
-    def refused(self, *words, timeout=120):
-        """What a docker command that has to fail says."""
-        rc, out, err = self.docker(*words, timeout=timeout)
-        assert rc != 0, (self.name, words, out, err)
-        return err
-
-    def each(self, commands):
-        """Runs several docker commands, at once in one go: (rc, all that it says) of each."""
-        script = "; ".join(
-            f"{{ timeout 60 docker {shlex.join(words)}; echo \"$?\"; }} >/tmp/each-{i} 2>&1 </dev/null"
-            for i, words in enumerate(commands)
-        )
-        rc, out, err = self.sh(f"{script}; for i in $(seq 0 {len(commands) - 1}); do cat /tmp/each-$i; echo ---; done", timeout=600)
-        assert rc == 0, (out, err)
-        results = []
-        for said in out.split("---\n")[:-1]:
-            text, _, status = said.rstrip("\n").rpartition("\n")
-            results.append((int(status), text))
-        return results
-
-    def stop(self):
-        """Ends the agent as ECS does."""
-        self.host.god("POST", f"/containers/{self.id}/stop?t=0")
-
-    def remove(self):
-        """Takes its container away."""
-        self.host.god("DELETE", f"/containers/{self.id}?force=1&v=1")
-
-
-class Host:
+class Host(agents.Host):
     """An engine, its sockguard, and the agents on it."""
 
     def __init__(self, policy="ci-agent", policy_text=None, grace="1s", config=None, caps=("DAC_READ_SEARCH",), pid="host", engine=None):
@@ -133,30 +61,10 @@ class Host:
         self.engine.image(self.image, with_libraries((harness.sockguard_binary(), "/sockguard")))
         self.agent_image = "agent:test"
         if raw(self.engine.socket, "GET", f"/images/{self.agent_image}/json").status != 200:
-            programs = [(harness.docker_program(), "/bin/docker"),
-                        (harness.compose_program(), "/root/.docker/cli-plugins/docker-compose")]
-            files = with_libraries(*programs) | {"/usr/local/bin/buildkite-agent": "#!/bin/sh\necho buildkite-agent 3\n"}
+            files = clients() | {"/usr/local/bin/buildkite-agent": "#!/bin/sh\necho buildkite-agent 3\n"}
             self.engine.image(self.agent_image, files)
         self.container = None
         self.start()
-
-    # The engine, asked directly.
-
-    def god(self, method, path, body=None, timeout=60):
-        return raw(self.engine.socket, method, path, body, timeout=timeout)
-
-    def inspect(self, container):
-        answer = self.god("GET", f"/containers/{container}/json")
-        assert answer.status == 200, answer.text
-        return answer.json()
-
-    def make(self, name, body):
-        """Creates and starts a container on the bare engine; returns its ID."""
-        answer = self.god("POST", f"/containers/create?name={name}", body)
-        assert answer.status == 201, answer.text
-        started = self.god("POST", f"/containers/{answer.json()['Id']}/start")
-        assert started.status == 204, started.text
-        return answer.json()["Id"]
 
     # sockguard
 
@@ -190,22 +98,6 @@ class Host:
                 return True
         except OSError:
             return False
-
-    def log(self):
-        """What sockguard wrote."""
-        answer = self.god("GET", f"/containers/{self.container}/logs?stdout=1&stderr=1")
-        out, err = harness.demux(answer.body)
-        return (out + err).decode(errors="replace")
-
-    def decisions(self):
-        """The audit's lines, parsed."""
-        lines = []
-        for line in self.log().splitlines():
-            try:
-                lines.append(json.loads(line))
-            except ValueError:
-                pass
-        return [line for line in lines if "verdict" in line]
 
     def restart(self, kill=False):
         """Ends sockguard and starts it anew, as a new container."""

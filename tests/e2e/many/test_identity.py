@@ -6,8 +6,9 @@ import threading
 import pytest
 
 import harness
+from agents import with_libraries
 from harness import OWNER_LABEL, raw, unique, until
-from many.host import FAMILY, NAME, TASK, with_libraries
+from many.host import FAMILY, NAME, TASK
 
 AGENT_LABEL = "com.buildkite.sockguard.agent"
 SEAL_LABEL = "com.buildkite.sockguard.seal"

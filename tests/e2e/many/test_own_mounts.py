@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 import harness
+from agents import with_libraries
 from harness import unique, until
-from many.host import Host, with_libraries
+from many.host import Host
 
 BIND = """own-mounts = true
 aliases = [
