@@ -17,6 +17,9 @@ SOCKGUARD_FILENAME ?= $(or $(XDG_RUNTIME_DIR),$(HOME))/sockguard/sockguard.sock
 endif
 export SOCKGUARD_FILENAME
 
+# What is tested and checked of the workspace; plain cargo commands are for sockguard alone.
+TESTED := --package sockguard --package sockguard-scaler
+
 .PHONY: run test check bench
 .NOTPARALLEL:
 
@@ -32,14 +35,15 @@ test:
 	@.ci/prepare rust
 	@.ci/prepare tests
 	@# As the end-to-end tests do: what fails is run a second time, and that is said.
-	cargo test --locked || { echo "RUN TWICE: the Rust tests" >&2; cargo test --locked; }
+	cargo test --locked $(TESTED) || { echo "RUN TWICE: the Rust tests" >&2; cargo test --locked $(TESTED); }
+	cargo build --locked $(TESTED)
 	cargo build --locked --release --package sockguard
 	$(AS_ROOT) target/venv/bin/pytest -q --durations=10 tests/e2e
 
 check:
 	@.ci/prepare rust
 	cargo fmt --all --check
-	cargo clippy --locked --all-targets -- -D warnings
+	cargo clippy --locked --all-targets $(TESTED) -- -D warnings
 
 bench:
 	@.ci/prepare rust
