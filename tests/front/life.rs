@@ -63,24 +63,33 @@ fn a_creation_is_confirmed_to_its_end_when_its_client_goes_away() {
                 line if line.starts_with("DELETE") => json("204 No Content", ""),
                 line if line.starts_with(&format!("GET /containers/{made}/json")) => json("200 OK", &container),
                 line if line.starts_with("GET /images/") => json("200 OK", &image),
+                line if line.contains("/wait") => String::new(),
                 line => unreachable!("{line}"),
             };
             async move {
-                if request.first_line().starts_with("POST") {
-                    gone.notified().await;
+                match request.first_line() {
+                    line if line.contains("/wait") => {
+                        peer.rest().await;
+                        return None;
+                    }
+                    line if line.starts_with("POST") => gone.notified().await,
+                    _ => (),
                 }
                 peer.send(answer).await;
                 Some(peer)
             }
         })
         .await;
-        let mut client = setup.client().await;
+        let (mut client, mut later) = (setup.client().await, setup.client().await);
         let head = "POST /containers/create HTTP/1.1\r\nHost: d\r\nContent-Type: application/json";
         client.send(format!("{head}\r\nContent-Length: 16\r\n\r\n{{\"Image\":\"name\"}}")).await;
         until(|| setup.seen().iter().any(|line| line.starts_with("POST"))).await;
-        drop(client);
-        // Time for the server to notice, before the engine answers.
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        later.send("POST /containers/own/wait HTTP/1.1\r\nHost: d\r\n\r\n").await;
+        until(|| setup.seen().iter().any(|line| line.contains("/wait"))).await;
+        // That the later one's client has gone is noticed after the creation's, and has nothing to be done for.
+        let open = setup.fake().open.get();
+        drop((client, later));
+        until(|| setup.fake().open.get() < open).await;
         gone.notify_one();
         until(|| setup.seen().iter().any(|line| line.starts_with(&format!("DELETE /containers/{}", "c".repeat(64)))))
             .await;
