@@ -1,15 +1,16 @@
 //! The guarded socket's file. It appears under its name in one step, already listening and with its final mode and
 //! owner; a live socket's name is never taken; and it goes when sockguard ends, if it is still the same file.
 //!
-//! There is no lock file: agents may mount the directory, and whoever can open a file can hold a lock on it for ever.
+//! No lock is relied on: agents may mount the directory, and whoever can open a file can hold a lock on it for ever.
 
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RenameFlags, Stat};
+use rustix::fs::{AtFlags, CWD, FileType, FlockOperation, Mode, OFlags, RenameFlags, Stat};
 use rustix::io::Errno;
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// The longest path that a client can connect to by itself.
 pub const LONGEST_PATH: usize = 107;
@@ -90,8 +91,9 @@ pub fn listen(path: &Path, permissions: Permissions) -> Result<(UnixListener, So
 
     let nursery = Nursery::new(directory.as_fd()).map_err(fail)?;
     let listener = nursery.listen(permissions).map_err(fail)?;
+    let turn = Turn::wait(&parent);
     let identity = nursery.publish(name).map_err(fail)?;
-    drop(nursery);
+    drop((turn, nursery));
     Ok((listener, SocketFile { directory, name: name.to_owned(), identity }))
 }
 
@@ -227,8 +229,8 @@ impl<'a> Nursery<'a> {
 
     /// Moves the socket to its final name, if no live one has it.
     ///
-    /// Another process may do the same at the same time: a free name is taken only if it is still free, and what is
-    /// moved out of the way is looked at again afterwards.
+    /// Another process may do the same at the same time, if it did not wait for its turn: a free name is taken only if it
+    /// is still free, and what is moved out of the way is looked at again afterwards.
     fn publish(&self, name: &OsStr) -> Result<Identity, String> {
         let stat = rustix::fs::statat(&self.inside, NEW, AtFlags::SYMLINK_NOFOLLOW).map_err(words)?;
         for _ in 0..10 {
@@ -266,6 +268,40 @@ impl Drop for Nursery<'_> {
             let _ = rustix::fs::unlinkat(&self.inside, name, AtFlags::empty());
         }
         let _ = rustix::fs::unlinkat(self.parent, &self.name, AtFlags::REMOVEDIR);
+    }
+}
+
+/// A turn among those that start at the same moment. While one puts aside what another has just published there, and puts
+/// it back, a third would find the name free.
+struct Turn {
+    directory: OwnedFd,
+}
+
+impl Turn {
+    /// How long it takes them all together. Whoever holds the lock for longer is none of them.
+    const PATIENCE: Duration = Duration::from_secs(2);
+
+    /// Waits for a turn. Where there is none to be had it goes without.
+    fn wait(directory: &Path) -> Option<Self> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let directory = rustix::fs::openat(CWD, directory, flags, Mode::empty()).ok()?;
+        let begun = Instant::now();
+        loop {
+            match rustix::fs::flock(&directory, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => return Some(Self { directory }),
+                Err(Errno::WOULDBLOCK) if begun.elapsed() < Self::PATIENCE => {
+                    std::thread::sleep(Duration::from_millis(2));
+                }
+                Err(_) => return None,
+            }
+        }
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        // Not by closing it alone: a child that is about to become its program has a copy.
+        let _ = rustix::fs::flock(&self.directory, FlockOperation::Unlock);
     }
 }
 
