@@ -38,6 +38,7 @@ test:
 	cargo test --locked $(TESTED) || { echo "RUN TWICE: the Rust tests" >&2; cargo test --locked $(TESTED); }
 	cargo build --locked $(TESTED)
 	cargo build --locked --release --package sockguard
+	target/venv-stack/bin/pytest -q --durations=5 tests/stack
 	$(AS_ROOT) target/venv/bin/pytest -q --durations=10 tests/e2e
 
 check:
