@@ -11,8 +11,7 @@ use serde::Serialize;
 use std::io::Write as _;
 use std::time::{Duration, Instant};
 
-/// Next minute's invocation must not find this one still at work, since only one may run: so long after its start none
-/// takes more time.
+/// Next minute's invocation must not find this one still at work: only one may run.
 const LONGEST: Duration = Duration::from_secs(60);
 
 /// What is known from poll to poll. A function that starts anew knows nothing: then a cool-down begins anew.
@@ -38,6 +37,21 @@ impl Minute {
     /// The failure that nothing at all came of but this.
     pub fn in_vain(&self) -> Option<&Failure> {
         self.failure.as_ref().filter(|_| self.failed == self.polls)
+    }
+}
+
+/// How long polls may begin, and how long their requests may last.
+#[derive(Debug, PartialEq, Eq)]
+struct Limits {
+    polls: Duration,
+    requests: Duration,
+}
+
+impl Limits {
+    /// Of a minute, 55 s and 58 s.
+    fn of(time: Duration) -> Self {
+        let time = time.min(LONGEST);
+        Self { polls: time * 11 / 12, requests: time * 29 / 30 }
     }
 }
 
@@ -72,14 +86,13 @@ impl Scaler {
         Self { config, token: None, surplus: None, pause: Instant::now() }
     }
 
-    /// Scales for nearly as long as there is `time`. Of a minute, polls begin in the first 55 s, and none takes longer than
-    /// until its 58th.
+    /// Scales for nearly as long as there is `time`.
     pub fn minute(&mut self, time: Duration) -> Minute {
-        let (start, time) = (Instant::now(), time.min(LONGEST));
-        let web = Web::new(self.config.call_timeout, start + time * 29 / 30);
+        let (start, Limits { polls, requests }) = (Instant::now(), Limits::of(time));
+        let web = Web::new(self.config.call_timeout, start + requests);
         let mut minute = Minute::default();
         let mut next = self.pause.max(start);
-        while next < start + time * 11 / 12 {
+        while next < start + polls {
             std::thread::sleep(next.saturating_duration_since(Instant::now()));
             next = Instant::now() + self.config.poll_interval;
             minute.polls += 1;
@@ -133,5 +146,21 @@ impl Scaler {
             // There is nowhere else to say that it failed.
             let _ = std::io::stdout().write_all(&line);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_minute_ends_before_the_next_begins() {
+        let minute = Limits { polls: Duration::from_secs(55), requests: Duration::from_secs(58) };
+        assert_eq!(Limits::of(Duration::from_secs(60)), minute);
+        assert_eq!(Limits::of(Duration::from_secs(900)), minute);
+        assert_eq!(Limits::of(Duration::MAX), minute);
+        let Limits { polls, requests } = Limits::of(Duration::from_secs(6));
+        assert!(polls < requests && requests < Duration::from_secs(6));
+        assert_eq!(Limits::of(Duration::ZERO), Limits { polls: Duration::ZERO, requests: Duration::ZERO });
     }
 }
