@@ -4,6 +4,7 @@ import functools
 
 import compute_properties  # noqa: F401
 import pytest
+import scaler_properties  # noqa: F401
 import vpc_properties  # noqa: F401
 from properties import PROPERTIES
 from template import Stack, shipped
@@ -37,7 +38,7 @@ def test_is_noticed(property, mutation):
 
 def test_every_property_has_a_mutation():
     assert [property.name for property in PROPERTIES if not property.mutations] == []
-    assert {property.template for property in PROPERTIES} == {"vpc", "compute"}
+    assert {property.template for property in PROPERTIES} == {"vpc", "compute", "agent"}
 
 
 def test_every_name_is_there_once():
