@@ -15,6 +15,7 @@ mod lists;
 mod loading;
 mod naming;
 mod networks;
+mod pick;
 mod progress;
 mod restore;
 pub mod scan;
@@ -40,8 +41,9 @@ use hyper::body::Body as HttpBody;
 use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, TRANSFER_ENCODING};
 use hyper::{Method, Response};
 use known::Moment;
+pub use pick::{Picked, each, one};
 use scan::Show;
-pub use split::Parts;
+pub use split::{Fields, Objects};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -188,45 +190,6 @@ async fn document(
     }
     out.push(b'\n');
     Ok(out)
-}
-
-/// Those items of one of the engine's lists that can be understood and are not too large.
-///
-/// # Errors
-/// The engine cannot be asked.
-pub async fn items(engine: &Engine, path: &str) -> Result<Vec<Value>, Refusal> {
-    let mut items = Vec::new();
-    each(engine, path, Parts::Items, |item| items.push(item)).await?;
-    Ok(items)
-}
-
-/// Reads each part of one of the engine's answers that can be understood and is not too large, as it arrives.
-///
-/// # Errors
-/// The engine cannot be asked, or the answer breaks off.
-pub async fn each(engine: &Engine, path: &str, parts: Parts, mut read: impl FnMut(Value)) -> Result<(), Refusal> {
-    let part = |part: &[u8]| {
-        read(json::parse(part).map_err(|_| scan::Broken("a part of it is no JSON"))?);
-        Ok(())
-    };
-    upstream::each_part(engine, path, parts, part).await
-}
-
-/// A container in the engine's list.
-#[derive(Debug)]
-pub enum Listed {
-    /// What the list says of it.
-    Whole(Value),
-    /// Only its ID: the list says too much of it.
-    Beginning(Id),
-}
-
-/// What can be said of each of the engine's containers, whosever they are.
-///
-/// # Errors
-/// The engine cannot be asked, or a container's ID cannot be found.
-pub async fn all_containers<T>(engine: &Engine, read: impl FnMut(Listed) -> T) -> Result<Vec<T>, Refusal> {
-    upstream::all_containers(engine, read).await
 }
 
 /// The IDs of all images that the engine has, whosever they are.

@@ -1,7 +1,7 @@
 //! Binds that are checked on engines without sub-paths: whatever could swap them stands still until the engine has
 //! mounted them (promise 8).
 
-use crate::answer::{self, Listed};
+use crate::answer::{self, Fields, Objects, Picked};
 use crate::engine::Engine;
 use crate::json::Value;
 use crate::lookup::{Lookup, message};
@@ -179,8 +179,6 @@ enum State {
     Running,
     Restarting,
     Resting,
-    /// Its description is too large to be read.
-    Unknown,
 }
 
 /// Looks at all containers of the engine.
@@ -189,19 +187,26 @@ async fn look(world: &Lookup, binds: &[(PathBuf, PathBuf)]) -> Result<Vec<Other>
         Place::Container(own) => Some(Id::new(own.id.as_str())),
         Place::Host | Place::Elsewhere => None,
     };
-    let mut others = answer::all_containers(&world.engine, |listed| match listed {
-        Listed::Whole(container) => other(&container, world, binds),
-        // Who has so much to say is taken for one that could.
-        Listed::Beginning(id) => Other { id, owner: None, concerned: true, state: State::Unknown, above: Vec::new() },
+    const FIELDS: Fields = &[&["Id"], &["State"], &["Mounts"], &["Labels", OWNER_LABEL], &["Labels", SEAL_LABEL]];
+    let mut others = Vec::new();
+    answer::each(&*world.engine, "/containers/json?all=1", Objects::Listed, FIELDS, |container| {
+        // sockguard itself must go on.
+        if Some(container.id()?) != myself {
+            others.push(other(container, world, binds));
+        }
+        Ok(())
     })
     .await?;
-    // sockguard itself must go on.
-    others.retain(|other| Some(&other.id) != myself.as_ref());
     others.sort_by(|a, b| a.id.cmp(&b.id));
     Ok(others)
 }
 
-fn other(container: &Value, world: &Lookup, binds: &[(PathBuf, PathBuf)]) -> Other {
+fn other(container: Picked, world: &Lookup, binds: &[(PathBuf, PathBuf)]) -> Other {
+    let (container, all) = match container {
+        Picked::Whole(container) => (container, true),
+        // Who has so many mounts is taken for one that could.
+        Picked::Partial(container) => (container, false),
+    };
     let text = |path: &[&str]| container.at(path).and_then(Value::as_str).unwrap_or_default();
     let agent = &world.agent;
     let id = Id::new(text(&["Id"]));
@@ -217,7 +222,7 @@ fn other(container: &Value, world: &Lookup, binds: &[(PathBuf, PathBuf)]) -> Oth
     let sources: Vec<PathBuf> = sources.filter(|source| source.is_absolute() && source != Path::new("/")).collect();
     let overlaps =
         |source: &PathBuf| binds.iter().any(|(root, _)| source.starts_with(root) || root.starts_with(source));
-    let concerned = mine || asks || sources.iter().any(overlaps);
+    let concerned = mine || asks || !all || sources.iter().any(overlaps);
     let state = match text(&["State"]) {
         "running" => State::Running,
         "restarting" => State::Restarting,
@@ -267,15 +272,15 @@ impl Held {
         if concerned().any(|other| other.state == State::Restarting) {
             return Err(restarting());
         }
-        let runs = |other: &&Other| matches!(other.state, State::Running | State::Unknown);
-        let running: Vec<&Other> = concerned().filter(runs).filter(|other| !self.paused.contains(&other.id)).collect();
+        let runs = |other: &&Other| other.state == State::Running && !self.paused.contains(&other.id);
+        let running: Vec<&Other> = concerned().filter(runs).collect();
         if running.is_empty() {
             return Ok(Round::Still);
         }
         self.mark(&running).await?;
         let mut round = Round::Still;
         for other in running {
-            if !self.pause(&other.id).await? && other.state == State::Running {
+            if !self.pause(&other.id).await? {
                 round = Round::Changed;
             }
         }
@@ -383,13 +388,14 @@ impl Drop for Alone {
 
 /// Is a command about to start in the container?
 async fn begins(engine: &Engine, id: &Id) -> Result<bool, Refusal> {
-    let (status, found) = engine.call(Method::GET, &format!("/containers/{id}/json"), None).await?;
+    let (status, found) = answer::one(engine, &format!("/containers/{id}/json"), &[&["ExecIDs"]]).await?;
     if status != StatusCode::OK {
         return Ok(false);
     }
     let commands = found.at(&["ExecIDs"]).and_then(Value::as_array).unwrap_or_default();
     for command in commands.iter().filter_map(Value::as_str).take(COMMANDS) {
-        let (status, command) = engine.call(Method::GET, &format!("/exec/{command}/json"), None).await?;
+        let (status, command) =
+            answer::one(engine, &format!("/exec/{command}/json"), &[&["Running"], &["Pid"]]).await?;
         let running = command.at(&["Running"]).and_then(Value::as_bool) == Some(true);
         let pid = command.at(&["Pid"]).and_then(Value::as_i64).unwrap_or_default();
         if status == StatusCode::OK && running && pid == 0 {
@@ -401,7 +407,8 @@ async fn begins(engine: &Engine, id: &Id) -> Result<bool, Refusal> {
 
 /// Is this flag of a container's state set, such as `Running`? Not where the container is gone.
 async fn state(engine: &Engine, id: &Id, flag: &str) -> Result<bool, Refusal> {
-    let (status, found) = engine.call(Method::GET, &format!("/containers/{id}/json"), None).await?;
+    const FLAGS: Fields = &[&["State", "Running"], &["State", "Paused"]];
+    let (status, found) = answer::one(engine, &format!("/containers/{id}/json"), FLAGS).await?;
     Ok(status == StatusCode::OK && found.at(&["State", flag]).and_then(Value::as_bool) == Some(true))
 }
 
@@ -466,11 +473,14 @@ pub async fn recover(engine: &Engine, guarded: &Path) -> Result<(), Refusal> {
     let mut filters = Filters::default();
     filters.add("label", format!("{PAUSED_BY_LABEL}={}", guarded.display()));
     let query = Query::of([("filters", Param::Filters(filters))]);
-    let (status, found) = engine.call(Method::GET, &format!("/volumes?{}", query.encode()), None).await?;
-    if status != StatusCode::OK {
-        return Err(failed("looking for paused containers", status, &found));
-    }
-    for marker in found.at(&["Volumes"]).and_then(Value::as_array).unwrap_or_default() {
+    const FIELDS: Fields = &[&["Volumes", "Name"], &["Volumes", "Labels", PAUSED_LABEL]];
+    let mut markers = Vec::new();
+    answer::each(engine, &format!("/volumes?{}", query.encode()), Objects::Listed, FIELDS, |marker| {
+        markers.push(marker.fields());
+        Ok(())
+    })
+    .await?;
+    for marker in &markers {
         let text = |path: &[&str]| marker.at(path).and_then(Value::as_str).unwrap_or_default();
         let ids: Vec<Id> = text(&["Labels", PAUSED_LABEL]).split(',').map(Id::new).collect();
         tracing::warn!(containers = ids.len(), "were paused when sockguard ended while it checked binds; go on now");

@@ -5,6 +5,7 @@
 //! agent that the first matching rule makes of it. Nothing that a client says counts, nor what a container inherits from
 //! its image: labels that its image has too are as good as absent.
 
+use crate::answer::{self, Fields};
 use crate::audit::{Audit, Sink};
 use crate::cgroups::Cgroups;
 use crate::engine::Engine;
@@ -19,7 +20,7 @@ use crate::refusal::Refusal;
 use crate::route::percent_encode;
 use crate::server::{Guard, Limits};
 use crate::world::{Id, Sockets};
-use hyper::{Method, StatusCode};
+use hyper::StatusCode;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -31,6 +32,22 @@ pub const NO_AGENT: &str = "no agent rule matches";
 
 /// So many containers are remembered; then they are forgotten all at once, and looked up anew.
 const REMEMBERED: usize = 4_096;
+
+/// What is read of a container: what rules go by, and what [`own_mounts`] needs.
+const CONTAINER: Fields = &[
+    &["Id"],
+    &["Name"],
+    &["Image"],
+    &["State", "Pid"],
+    &["Mounts"],
+    &["Config", "Image"],
+    &["Config", "Labels"],
+    &["HostConfig", "CgroupParent"],
+    &["HostConfig", "Binds"],
+    &["HostConfig", "Mounts"],
+    &["HostConfig", "Tmpfs"],
+    &["HostConfig", "VolumesFrom"],
+];
 
 /// A rule that makes an agent of who connects: the first that matches counts.
 #[derive(Debug, Clone)]
@@ -342,7 +359,7 @@ impl Peers {
     }
 
     async fn look_up(&self, id: &str) -> Result<Known, Missed> {
-        let found = self.get("containers", id).await?.ok_or(Missed::Absent)?;
+        let found = self.get("containers", id, CONTAINER).await?.ok_or(Missed::Absent)?;
         let text = |path: &[&str]| found.at(path).and_then(Value::as_str).unwrap_or_default();
         if text(&["Id"]) != id {
             return Err(Missed::Absent);
@@ -354,7 +371,7 @@ impl Peers {
         if !first.lives() {
             return Err(Missed::Absent);
         }
-        let image = self.get("images", text(&["Image"])).await?;
+        let image = self.get("images", text(&["Image"]), &[&["Config", "Labels"]]).await?;
         // Without its image it cannot be known what the container has from there.
         let inherited = image.as_ref().and_then(|image| image.at(&["Config", "Labels"])).and_then(Value::as_object);
         let all = found.at(&["Config", "Labels"]).and_then(Value::as_object).into_iter().flat_map(Object::iter);
@@ -489,12 +506,12 @@ impl Peers {
         Rc::new(Guard { world, audit, limits: self.limits, agent_process: ends_with })
     }
 
-    /// The engine's description of one of its objects; nothing where it has none.
-    async fn get(&self, kind: &str, id: &str) -> Result<Option<Value>, Missed> {
+    /// What the engine says of one of its objects; nothing where it has none.
+    async fn get(&self, kind: &str, id: &str, fields: Fields) -> Result<Option<Value>, Missed> {
         let mut path = format!("/{kind}/");
         percent_encode(id, ":", &mut path);
         path.push_str("/json");
-        match self.engine.call(Method::GET, &path, None).await.map_err(Missed::Failed)? {
+        match answer::one(&*self.engine, &path, fields).await.map_err(Missed::Failed)? {
             (StatusCode::OK, found) => Ok(Some(found)),
             (StatusCode::NOT_FOUND, _) => Ok(None),
             (status, answer) => {

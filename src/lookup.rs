@@ -2,12 +2,15 @@
 //! remembered between requests. Nothing remembered matters: forgetting it costs a look-up, or makes an image shared.
 
 use crate::answer::scan::{self, Broken};
-use crate::answer::{self, known::Known};
+use crate::answer::{self, Fields, Objects, known::Known};
 use crate::body::Body;
 use crate::engine::{self, Engine};
 use crate::json::{self, Object, Value};
-use crate::judge::Agent;
-use crate::owner::{LABEL_PREFIX, OWNER_LABEL, Owner, Standing};
+use crate::judge::{Agent, ports};
+use crate::owner::{
+    AGENT_LABEL, BINDS_LABEL, BRIDGE_LABEL, LABEL_PREFIX, OWNER_LABEL, Owner, PAUSED_BY_LABEL, PAUSED_LABEL,
+    ROOT_LABEL, SEAL_LABEL, Standing,
+};
 use crate::place::{self, Place};
 use crate::query::{Filters, Param, Query};
 use crate::quota::Quotas;
@@ -167,25 +170,16 @@ impl Lookup {
         }
     }
 
-    /// The object that the engine has at a path; nothing where it has none.
-    async fn get(&self, path: &str) -> Result<Option<Value>, Refusal> {
-        let Some(document) = self.document(path).await? else { return Ok(None) };
-        json::parse(&document).map(Some).map_err(|e| Refusal::Engine {
-            message: format!("the engine's answer to {path} is no JSON that can be read in one way: {e}"),
-        })
+    /// These fields of the object that the engine has at a path; nothing where it has none.
+    async fn get(&self, path: &str, fields: Fields) -> Result<Option<Value>, Refusal> {
+        let (status, found) = answer::one(&*self.engine, path, fields).await?;
+        answered(status, found, message)
     }
 
-    /// The same as the engine encoded it.
+    /// All of it, as the engine encoded it.
     async fn document(&self, path: &str) -> Result<Option<Bytes>, Refusal> {
-        let (status, answer) = self.engine.get(path).await?;
-        let said = || json::parse(&answer).map_or_else(|_| message(&Value::Null), |answer| message(&answer));
-        match status {
-            StatusCode::OK => Ok(Some(answer)),
-            StatusCode::NOT_FOUND => Ok(None),
-            // Such as "Multiple IDs found with provided prefix": the engine's own words, for its own status.
-            StatusCode::BAD_REQUEST => Err(Refusal::Rejected { message: said() }),
-            status => Err(Refusal::Engine { message: format!("the engine answered {status}: {}", said()) }),
-        }
+        let (status, found) = self.engine.get(path).await?;
+        answered(status, found, |error| message(&json::parse(error).unwrap_or(Value::Null)))
     }
 
     /// Is there an image of this ID, and does it carry no seal? Such an image was made elsewhere, to give its containers
@@ -217,7 +211,7 @@ impl Lookup {
     /// # Errors
     /// When the engine cannot be asked.
     pub async fn layers(&self, image: &str) -> Result<Option<Vec<String>>, Refusal> {
-        let found = self.get(&format!("/images/{}/json", encoded(image))).await?;
+        let found = self.get(&format!("/images/{}/json", encoded(image)), &[&["RootFS", "Layers"]]).await?;
         Ok(found.map(|found| strings(found.at(&["RootFS", "Layers"]))))
     }
 
@@ -243,29 +237,39 @@ impl Lookup {
         Ok(())
     }
 
-    /// The engine's objects that carry this owner's label: all of them, or an error.
+    /// Reads these fields of the engine's objects that carry this owner's label: of all of them, or an error.
     ///
     /// # Errors
-    /// When the engine cannot be asked, or its answer is too large.
-    pub async fn owned(&self, path: &str, owner: &Owner, more: &[(&str, &str)]) -> Result<Vec<Value>, Refusal> {
-        match self.get(&with_label(path, owner, more)).await? {
-            Some(Value::Array(items)) => Ok(items),
-            // The list of volumes is in an object, and nothing where there are none.
-            Some(Value::Object(mut list)) => match list.remove("Volumes") {
-                Some(Value::Array(items)) => Ok(items),
-                Some(Value::Null) => Ok(Vec::new()),
-                _ => Err(no_list(path)),
-            },
-            _ => Err(no_list(path)),
-        }
+    /// When the engine cannot be asked, or its answer cannot be understood.
+    pub async fn owned(
+        &self,
+        path: &str,
+        owner: &Owner,
+        more: &[(&str, &str)],
+        fields: Fields,
+        mut read: impl FnMut(Value),
+    ) -> Result<(), Refusal> {
+        let path = with_label(path, owner, more);
+        answer::each(&*self.engine, &path, Objects::Listed, fields, |object| {
+            read(object.fields());
+            Ok(())
+        })
+        .await
     }
 
-    /// The `HostConfig` of a container; nothing where the engine has none of this ID.
+    /// The limits in the `HostConfig` of a container; nothing where the engine has none of this ID.
     ///
     /// # Errors
     /// When the engine cannot be asked.
-    pub async fn host_config(&self, id: &Id) -> Result<Option<Object>, Refusal> {
-        match self.get(&format!("/containers/{id}/json")).await? {
+    pub async fn limits(&self, id: &Id) -> Result<Option<Object>, Refusal> {
+        const LIMITS: Fields = &[
+            &["HostConfig", "Memory"],
+            &["HostConfig", "NanoCpus"],
+            &["HostConfig", "CpuPeriod"],
+            &["HostConfig", "CpuQuota"],
+            &["HostConfig", "PidsLimit"],
+        ];
+        match self.get(&format!("/containers/{id}/json"), LIMITS).await? {
             Some(Value::Object(mut container)) => match container.remove("HostConfig") {
                 Some(Value::Object(host)) => Ok(Some(host)),
                 _ => Ok(Some(Object::new())),
@@ -275,8 +279,15 @@ impl Lookup {
     }
 }
 
-fn no_list(path: &str) -> Refusal {
-    Refusal::Engine { message: format!("the engine's answer to {path} is no list") }
+/// What the engine answered about an object; nothing where it has none.
+fn answered<T>(status: StatusCode, found: T, said: impl Fn(&T) -> String) -> Result<Option<T>, Refusal> {
+    match status {
+        StatusCode::OK => Ok(Some(found)),
+        StatusCode::NOT_FOUND => Ok(None),
+        // Such as "Multiple IDs found with provided prefix": the engine's own words, for its own status.
+        StatusCode::BAD_REQUEST => Err(Refusal::Rejected { message: said(&found) }),
+        status => Err(Refusal::Engine { message: format!("the engine answered {status}: {}", said(&found)) }),
+    }
 }
 
 /// The list at this path, of what carries this owner's label.
@@ -382,6 +393,7 @@ fn image(document: &[u8]) -> Result<(Image, usize), Broken> {
         pulled: false,
         digests: Vec::new(),
         volumes: Vec::new(),
+        exposes: 0,
         on_build: Vec::new(),
         env: Vec::new(),
         platform: String::new(),
@@ -425,6 +437,12 @@ fn image(document: &[u8]) -> Result<(Image, usize), Broken> {
                     image.volumes.push(path.into_owned());
                 }
             }
+            b"ExposedPorts" if some(value) => {
+                for port in scan::members(value) {
+                    let port = scan::decoded(port?.key).ok_or(Broken("a port is no text"))?;
+                    image.exposes = image.exposes.saturating_add(ports::number(&port));
+                }
+            }
             b"OnBuild" => image.on_build = texts(value)?,
             b"Env" => image.env = texts(value)?,
             _ => {}
@@ -444,7 +462,16 @@ impl World for Lookup {
         {
             return Ok(Some(known.clone()));
         }
-        let Some(found) = self.get(&format!("/containers/{}/json", encoded(reference))).await? else { return Ok(None) };
+        const FIELDS: Fields = &[
+            &["Id"],
+            &["Image"],
+            &["Config", "Labels", OWNER_LABEL],
+            &["Config", "Labels", SEAL_LABEL],
+            &["Config", "Labels", AGENT_LABEL],
+            &["Config", "Labels", BINDS_LABEL],
+        ];
+        let found = self.get(&format!("/containers/{}/json", encoded(reference)), FIELDS).await?;
+        let Some(found) = found else { return Ok(None) };
         let mut container =
             Container { id: Id::new(text(&found, &["Id"])), labels: labels(found.at(&["Config", "Labels"])) };
         if container.standing(&self.agent.owner) == Standing::Own {
@@ -524,9 +551,10 @@ impl World for Lookup {
     }
 
     async fn network(&self, reference: &str) -> Result<Option<Network>, Refusal> {
+        const FIELDS: Fields = &[&["Id"], &["Name"], &["Labels", OWNER_LABEL], &["Labels", BRIDGE_LABEL]];
         // The engine's networks may share names. Own ones come first, so that nobody can stand in another's way.
-        let own = answer::items(&self.engine, &with_label("/networks", &self.agent.owner, &[])).await?;
-        let own: Vec<Network> = own.iter().map(network).collect();
+        let mut own = Vec::new();
+        self.owned("/networks", &self.agent.owner, &[], FIELDS, |found| own.push(network(&found))).await?;
         let by: [&dyn Fn(&Network) -> bool; 3] =
             [&|network| network.id.as_str() == reference, &|network| network.name == reference, &|network| {
                 !reference.is_empty() && network.id.as_str().starts_with(reference)
@@ -545,7 +573,7 @@ impl World for Lookup {
             }
         }
         // What is left is a built-in one, by name or ID; anything else there is foreign.
-        match self.get(&format!("/networks/{}", encoded(reference))).await {
+        match self.get(&format!("/networks/{}", encoded(reference)), FIELDS).await {
             Ok(found) => Ok(found.as_ref().map(network)),
             Err(Refusal::Rejected { .. }) => Ok(None),
             Err(other) => Err(other),
@@ -553,7 +581,17 @@ impl World for Lookup {
     }
 
     async fn volume(&self, name: &str) -> Result<Option<Volume>, Refusal> {
-        let found = self.get(&format!("/volumes/{}", encoded(name))).await?;
+        const FIELDS: Fields = &[
+            &["Name"],
+            &["Driver"],
+            &["Options"],
+            &["Labels", OWNER_LABEL],
+            &["Labels", AGENT_LABEL],
+            &["Labels", ROOT_LABEL],
+            &["Labels", PAUSED_LABEL],
+            &["Labels", PAUSED_BY_LABEL],
+        ];
+        let found = self.get(&format!("/volumes/{}", encoded(name)), FIELDS).await?;
         Ok(found.map(|found| Volume {
             name: text(&found, &["Name"]),
             labels: labels(found.at(&["Labels"])),
@@ -565,7 +603,7 @@ impl World for Lookup {
         if let Some(container) = self.memory.execs.borrow().get(id) {
             return Ok(Some(container.clone()));
         }
-        let found = self.get(&format!("/exec/{}/json", encoded(id))).await?;
+        let found = self.get(&format!("/exec/{}/json", encoded(id)), &[&["ContainerID"]]).await?;
         let container = found
             .map(|found| Id::new(text(&found, &["ContainerID"])))
             .filter(|container| !container.as_str().is_empty());

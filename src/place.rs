@@ -1,12 +1,13 @@
 //! Where sockguard runs, as seen from the engine: whether a path here is the same directory there. Without proof it is
 //! not: checking the wrong directory for symbolic links is worse than not checking.
 
+use crate::answer::{self, Fields};
 use crate::cgroups;
 use crate::engine::Engine;
 use crate::json::Value;
 use crate::refusal::Refusal;
 use crate::route::percent_encode;
-use hyper::{Method, StatusCode};
+use hyper::StatusCode;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -37,12 +38,13 @@ pub struct OwnContainer {
 /// # Errors
 /// When the engine has to be asked and cannot be.
 pub async fn find(engine: &Engine) -> Result<Place, Refusal> {
+    const FIELDS: Fields = &[&["Id"], &["State", "Running"], &["Mounts"], &["HostConfig", "CgroupParent"]];
     let Some(candidates) = tokio::task::spawn_blocking(signs).await.unwrap_or_default() else { return Ok(Place::Host) };
     for candidate in candidates {
         let mut path = String::from("/containers/");
         percent_encode(&candidate, "", &mut path);
         path.push_str("/json");
-        if let (StatusCode::OK, container) = engine.call(Method::GET, &path, None).await?
+        if let (StatusCode::OK, container) = answer::one(engine, &path, FIELDS).await?
             && let Some(own) = own_container(&container, &candidate)
         {
             return Ok(Place::Container(own));

@@ -4,9 +4,10 @@
 //! has not answered, is waited for or counted too. So the quotas hold over all connections of an owner. Another process
 //! that serves the same owner is not waited for.
 
+use crate::answer::Fields;
 use crate::json::Value;
 use crate::judge::limits::{Demand, Limits, NewVolumes};
-use crate::lookup::{Lookup, Memory};
+use crate::lookup::{Lookup, Memory, text};
 use crate::owner::{BRIDGE_LABEL, SEAL_LABEL};
 use crate::policy::{Quota, Total};
 use crate::refusal::Refusal;
@@ -79,10 +80,14 @@ pub async fn hold(world: &Rc<Lookup>, demand: &Demand) -> Result<Held, Refusal> 
         Demand::Update { container, changes } => update(world, container, changes).await?,
         Demand::Network => {
             if let Some(most) = world.agent.policy.quota.networks {
-                let there = world.owned("/networks", &world.agent.owner, &[]).await?;
-                // The owner's bridge is of sockguard's making.
-                let own = there.iter().filter(|network| network.at(&["Labels", BRIDGE_LABEL]).is_none()).count();
-                room("creating a network", count(own), 1, most, "quota.networks", "networks are there")?;
+                const FIELDS: Fields = &[&["Labels", BRIDGE_LABEL]];
+                let mut there = 0;
+                let read = |network: Value| {
+                    // The owner's bridge is of sockguard's making.
+                    there += u64::from(network.at(&["Labels", BRIDGE_LABEL]).is_none());
+                };
+                world.owned("/networks", &world.agent.owner, &[], FIELDS, read).await?;
+                room("creating a network", there, 1, most, "quota.networks", "networks are there")?;
             }
         }
         Demand::Volume(volumes) => new_volumes(world, "creating a volume", volumes).await?,
@@ -110,8 +115,12 @@ async fn containers(world: &Lookup, states: &[&str]) -> Result<HashSet<Id>, Refu
     let seal = format!("{SEAL_LABEL}={}", owner.seal());
     let mut filters = vec![("label", seal.as_str())];
     filters.extend(states.iter().map(|state| ("status", *state)));
-    let found = world.owned("/containers/json", owner, &filters).await?;
-    Ok(found.iter().filter_map(|entry| entry.at(&["Id"]).and_then(Value::as_str)).map(Id::new).collect())
+    let mut found = HashSet::new();
+    let read = |container: Value| {
+        found.insert(Id::new(text(&container, &["Id"])));
+    };
+    world.owned("/containers/json", owner, &filters, &[&["Id"]], read).await?;
+    Ok(found)
 }
 
 async fn start(world: &Rc<Lookup>, container: &Id) -> Result<Starting, Refusal> {
@@ -153,7 +162,7 @@ async fn update(world: &Lookup, container: &Id, changes: &[(&'static str, i64)])
     if !quota.shares_out() {
         return Ok(());
     }
-    let Some(mut host) = world.host_config(container).await? else { return Ok(()) };
+    let Some(mut host) = world.limits(container).await? else { return Ok(()) };
     let before = Limits::stated(&host).counted(quota);
     for (field, number) in changes {
         host.set(field, *number);
@@ -173,7 +182,7 @@ async fn taken(world: &Lookup, there: &HashSet<Id>, but: Option<&Id>) -> Result<
         let remembered = known.borrow().get(id).copied();
         let limits = match remembered {
             Some(limits) => limits,
-            None => match world.host_config(id).await? {
+            None => match world.limits(id).await? {
                 Some(host) => {
                     let limits = Limits::stated(&host);
                     known.borrow_mut().insert(id.clone(), limits);
@@ -211,11 +220,15 @@ async fn new_volumes(world: &Lookup, what: &str, volumes: &NewVolumes) -> Result
     if volumes.is_empty() {
         return Ok(());
     }
-    let there = world.owned("/volumes", &world.agent.owner, &[]).await?;
-    let names: HashSet<&str> = there.iter().filter_map(|volume| volume.at(&["Name"]).and_then(Value::as_str)).collect();
-    let named = volumes.named.iter().filter(|name| !names.contains(name.as_str())).count();
-    match volumes.unnamed.saturating_add(count(named)) {
+    let (mut there, mut known) = (0, 0);
+    let read = |volume: Value| {
+        there += 1;
+        known += u64::from(volumes.named.contains(&text(&volume, &["Name"])));
+    };
+    world.owned("/volumes", &world.agent.owner, &[], &[&["Volumes", "Name"]], read).await?;
+    let named = count(volumes.named.len()).saturating_sub(known);
+    match volumes.unnamed.saturating_add(named) {
         0 => Ok(()),
-        more => room(what, count(there.len()), more, most, "quota.volumes", "volumes are there"),
+        more => room(what, there, more, most, "quota.volumes", "volumes are there"),
     }
 }

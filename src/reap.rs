@@ -6,9 +6,10 @@
 
 pub mod watch;
 
-use crate::answer::{self, Listed, Parts, scan};
+use crate::answer::scan::Broken;
+use crate::answer::{self, Fields, Objects};
 use crate::engine::Engine;
-use crate::json::{self, Value};
+use crate::json::Value;
 use crate::lookup::message;
 use crate::owner::{AGENT_LABEL, OWNER_LABEL, Owner, SEAL_LABEL, SealKey};
 use crate::query::{Filters, Param, Query};
@@ -102,6 +103,35 @@ impl fmt::Display for Kind {
     }
 }
 
+/// What is read of each object in a list.
+const LISTED: Fields = &[
+    &["Id"],
+    &["Name"],
+    &["Names"],
+    &["RepoTags"],
+    &["Labels", OWNER_LABEL],
+    &["Labels", AGENT_LABEL],
+    &["Labels", SEAL_LABEL],
+    &["Volumes", "Name"],
+    &["Volumes", "CreatedAt"],
+    &["Volumes", "Labels", OWNER_LABEL],
+    &["Volumes", "Labels", AGENT_LABEL],
+    &["Volumes", "Labels", SEAL_LABEL],
+];
+
+/// What is read of an inspection: what tells one object from another.
+const INSPECTED: Fields = &[
+    &["Id"],
+    &["Name"],
+    &["CreatedAt"],
+    &["Labels", OWNER_LABEL],
+    &["Labels", AGENT_LABEL],
+    &["Labels", SEAL_LABEL],
+    &["Config", "Labels", OWNER_LABEL],
+    &["Config", "Labels", AGENT_LABEL],
+    &["Config", "Labels", SEAL_LABEL],
+];
+
 /// An object that carries an owner's label.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Object {
@@ -155,17 +185,6 @@ impl Object {
         };
         let labels = value.at(&["Config", "Labels"]).or_else(|| value.at(&["Labels"]));
         Self { kind, id: Id::new(id), name, marks: Marks::read(labels), created }
-    }
-
-    /// Reads the inspection of a container that may be very large, without a tree of it.
-    fn read_large(id: Id, document: &[u8]) -> Result<Self, scan::Broken> {
-        let name = scan::text_of(document, "Name")?.trim_start_matches('/').to_owned();
-        let config = scan::find(document, "Config")?.ok_or(scan::Broken("a container has no configuration"))?;
-        let labels = match scan::find(config.value, "Labels")? {
-            Some(labels) => json::parse(labels.value).map_err(|_| scan::Broken("a container's labels are no JSON"))?,
-            None => Value::Null,
-        };
-        Ok(Self { kind: Kind::Container, id, name, marks: Marks::read(Some(&labels)), created: String::new() })
     }
 
     /// The agent's own container, with which it ends; nothing where no container made it.
@@ -251,47 +270,23 @@ impl Label<'_> {
 /// The engine's objects of one kind that carry this label.
 ///
 /// # Errors
-/// The engine cannot be asked, or a container's ID cannot be found.
+/// The engine cannot be asked, or an object's ID cannot be found.
 pub async fn labelled(engine: &Engine, kind: Kind, label: Label<'_>) -> Result<Vec<Object>, Refusal> {
-    let parts = match kind {
-        Kind::Container => return labelled_containers(engine, label).await,
-        Kind::Volume => Parts::Under(&["Volumes"]),
-        Kind::Network | Kind::Image => Parts::Items,
-    };
     let mut filters = Filters::default();
     filters.add("label", label.filter());
     let mut found = Vec::new();
-    answer::each(engine, &kind.list(filters), parts, |item| {
-        // Beside the volumes there are warnings.
-        if item.as_object().is_some() {
-            found.push(Object::read(kind, &item));
+    answer::each(engine, &kind.list(filters), Objects::Listed, LISTED, |item| {
+        // An image may have too many names to be told by one, but not too many to be removed.
+        let object = Object::read(kind, &item.fields());
+        if object.id.as_str().is_empty() {
+            return Err(Broken("an object has no ID"));
         }
+        if label.is_on(&object.marks) {
+            found.push(object);
+        }
+        Ok(())
     })
     .await?;
-    Ok(found)
-}
-
-/// The containers that carry this label. With long arguments one is too large for a list, but not for being removed.
-async fn labelled_containers(engine: &Engine, label: Label<'_>) -> Result<Vec<Object>, Refusal> {
-    let mut large = Vec::new();
-    let read = |listed| match listed {
-        Listed::Whole(container) => Some(Object::read(Kind::Container, &container)),
-        Listed::Beginning(id) => {
-            large.push(id);
-            None
-        }
-    };
-    let mut found: Vec<Object> = answer::all_containers(engine, read).await?.into_iter().flatten().collect();
-    for id in large {
-        match engine.get(&Kind::Container.inspection(&id)).await? {
-            (StatusCode::OK, document) => found.push(Object::read_large(id, &document)?),
-            (StatusCode::NOT_FOUND, _) => {}
-            (status, _) => {
-                return Err(Refusal::Engine { message: format!("the engine answered {status} for container {id}") });
-            }
-        }
-    }
-    found.retain(|object| label.is_on(&object.marks));
     Ok(found)
 }
 
@@ -363,7 +358,7 @@ async fn remove_while(
 /// Removes an object if it is still the one that was found.
 async fn remove(engine: &Engine, object: &Object, reason: &str) -> Result<Outcome, Refusal> {
     let Object { kind, id, marks, .. } = object;
-    let found = match engine.call(Method::GET, &kind.inspection(id), None).await? {
+    let found = match answer::one(engine, &kind.inspection(id), INSPECTED).await? {
         (StatusCode::OK, found) => Object::read(*kind, &found),
         (StatusCode::NOT_FOUND, _) => return Ok(Outcome::Gone),
         (status, answer) => return Ok(Outcome::Left(format!("{status}: {}", message(&answer)))),
@@ -397,7 +392,11 @@ async fn used(engine: &Engine, image: &Id) -> Result<bool, Refusal> {
     let mut filters = Filters::default();
     filters.add("ancestor", image.as_str());
     let mut used = false;
-    answer::each(engine, &Kind::Container.list(filters), Parts::Items, |_| used = true).await?;
+    let read = |_| {
+        used = true;
+        Ok(())
+    };
+    answer::each(engine, &Kind::Container.list(filters), Objects::Listed, &[&["Id"]], read).await?;
     Ok(used)
 }
 
@@ -443,21 +442,6 @@ mod tests {
             assert!(item.is_still(&inspection), "{item:?} {inspection:?}");
             assert_eq!(item.agent(), Some(&Id::new("a".repeat(64))));
         }
-    }
-
-    #[test]
-    fn a_container_that_is_too_large_for_a_list_is_known_by_its_inspection() {
-        let args = "\\u2028".repeat(2 << 20);
-        let labels = format!(r#"{{{OWNED},"com.buildkite.sockguard.agent":"{}"}}"#, "a".repeat(64));
-        let text = format!(r#"{{"Id":"1","Args":["{args}"],"Name":"/x","Config":{{"Cmd":["x"],"Labels":{labels}}}}}"#);
-        let read = Object::read_large(Id::new("1"), text.as_bytes()).unwrap();
-        let listed = object(Kind::Container, &format!(r#"{{"Id":"1","Names":["/x"],"Labels":{labels}}}"#));
-        assert_eq!(read, listed);
-        for (config, owner) in [(r#"{"Labels":null}"#, Some("")), ("{}", Some("")), (r#"{"Labels":{"x"}}"#, None)] {
-            let read = Object::read_large(Id::new("1"), format!(r#"{{"Config":{config}}}"#).as_bytes());
-            assert_eq!(read.ok().map(|object| object.marks.owner), owner.map(str::to_owned), "{config}");
-        }
-        assert!(Object::read_large(Id::new("1"), b"{}").is_err());
     }
 
     #[test]

@@ -56,6 +56,8 @@ pub struct Image {
     pub digests: Vec<Reference>,
     /// The paths that it declares as volumes.
     pub volumes: Vec<String>,
+    /// How many ports it exposes.
+    pub exposes: u64,
     /// Its `ONBUILD` triggers.
     pub on_build: Vec<String>,
     /// Its environment, as `NAME=value`.

@@ -1,10 +1,15 @@
 //! Splits an answer into its parts while it arrives: only the part that is being read is held. One that is too large is
-//! passed over: some owner made it so, and the others' lists are not to break on it.
+//! passed over: some owner made it so, and the others' lists are not to break on it. Where it is known what is asked of
+//! each object, only that is held, and an object of any size is read.
 
 use super::scan::{Broken, Extent};
 
 /// The largest part that is read. A container with a thousand labels has 100 KiB.
 const LARGEST_PART: usize = 8 << 20;
+
+/// The largest field that is read where objects are asked for some of theirs. The names of an image with ten thousand of
+/// them have it.
+const LARGEST_FIELD: usize = 1 << 20;
 
 /// What is kept of a larger one.
 const BEGINNING: usize = 4 << 10;
@@ -36,19 +41,47 @@ pub enum Parts {
     Under(&'static [&'static str]),
     /// Documents one after the other, each a part.
     Documents,
+    /// These fields of each object, and what leads to them.
+    Fields(Objects, Fields),
+}
+
+/// Where the objects are that are asked for some of their fields.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Objects {
+    /// In the root array, or in one that the fields' paths lead to.
+    Listed,
+    /// They are documents, one after the other.
+    Documents,
+}
+
+/// The fields that are asked for, each by the keys that lead to it. They are the engine's own, which it never writes with
+/// escapes.
+pub type Fields = &'static [&'static [&'static str]];
+
+/// What is done with a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Then {
+    /// It is a part.
+    Hold,
+    /// It is gone into, since this key leads to a part.
+    Enter(&'static str),
+    /// Nobody asks for it.
+    Skip,
 }
 
 /// The splitter.
 #[derive(Debug)]
 pub struct Splitter {
     parts: Parts,
-    open: Vec<u8>,
+    /// What was gone into, with the key that led there.
+    open: Vec<(u8, Option<&'static str>)>,
     expect: Expect,
     extent: Option<Extent>,
     held: Vec<u8>,
     /// So much of the part that is being read was seen in earlier pieces; it is held unless it is too large.
     seen: usize,
-    enter: bool,
+    /// What is done with the value of the key that was read last.
+    then: Then,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,7 +111,8 @@ enum Found {
 impl Splitter {
     /// A splitter at the beginning of an answer.
     pub fn new(parts: Parts) -> Self {
-        Self { parts, open: Vec::new(), expect: Expect::Value, extent: None, held: Vec::new(), seen: 0, enter: false }
+        let (open, held) = (Vec::new(), Vec::new());
+        Self { parts, open, expect: Expect::Value, extent: None, held, seen: 0, then: Then::Hold }
     }
 
     /// The next token. Takes from `input` what was read; nothing when more input is needed.
@@ -120,12 +154,19 @@ impl Splitter {
         before.get(end.saturating_sub(n)..end).unwrap_or_default()
     }
 
+    /// So many bytes are held.
+    #[cfg(test)]
+    pub fn held(&self) -> usize {
+        self.held.capacity()
+    }
+
     /// The answer has ended.
     ///
     /// # Errors
     /// It ended too early.
     pub fn finish(&self) -> Result<(), Broken> {
-        let between = matches!(self.parts, Parts::Documents) && self.open.is_empty() && self.extent.is_none();
+        let documents = matches!(self.parts, Parts::Documents | Parts::Fields(Objects::Documents, _));
+        let between = documents && self.open.is_empty() && self.extent.is_none();
         if self.expect == Expect::Nothing || (between && self.expect == Expect::Value) {
             return Ok(());
         }
@@ -133,11 +174,17 @@ impl Splitter {
     }
 
     fn step(&mut self, input: &mut &[u8]) -> Result<Found, Broken> {
+        let largest = match self.parts {
+            Parts::Items | Parts::Under(_) | Parts::Documents => LARGEST_PART,
+            Parts::Fields(..) => LARGEST_FIELD,
+        };
         loop {
             if let Some(extent) = &mut self.extent {
                 let Some(n) = extent.feed(input) else {
                     self.seen = self.seen.saturating_add(input.len());
-                    if self.seen > LARGEST_PART {
+                    if self.then == Then::Skip {
+                        // Nothing of it is held.
+                    } else if self.seen > largest {
                         self.held.extend_from_slice(input.get(..BEGINNING).unwrap_or(input));
                         self.held.truncate(BEGINNING);
                         self.held.shrink_to_fit();
@@ -148,19 +195,29 @@ impl Splitter {
                     return Ok(Found::Nothing);
                 };
                 let (part, rest) = input.split_at_checked(n).unwrap_or((input, &[]));
-                let too_large = self.seen.saturating_add(n) > LARGEST_PART;
-                if !too_large && !self.held.is_empty() {
+                let too_large = self.seen.saturating_add(n) > largest;
+                if self.then != Then::Skip && !too_large && !self.held.is_empty() {
                     self.held.extend_from_slice(part);
                 }
                 *input = rest;
                 self.extent = None;
-                if too_large && self.expect == Expect::Key {
-                    return Err(Broken("a key of it is too large"));
-                }
                 if self.expect == Expect::Key {
                     self.expect = Expect::Colon;
-                    self.enter = self.enters(part);
+                    self.then = match (too_large, self.parts) {
+                        (false, _) => self.after_key(part),
+                        (true, Parts::Fields(..)) => Then::Skip,
+                        (true, _) => return Err(Broken("a key of it is too large")),
+                    };
+                    if self.then == Then::Skip {
+                        self.forget();
+                        continue;
+                    }
                     return Ok(Found::Key(n));
+                }
+                if self.then == Then::Skip {
+                    self.after_value();
+                    self.forget();
+                    continue;
                 }
                 self.after_value();
                 if too_large {
@@ -175,14 +232,15 @@ impl Splitter {
                 (b' ' | b'\t' | b'\n' | b'\r' | 0x1e, _) => *input = rest,
                 (b',', Expect::CommaOrClose) => {
                     *input = rest;
-                    self.expect = if self.open.last() == Some(&b'{') { Expect::Key } else { Expect::Value };
+                    let in_object = matches!(self.open.last(), Some((b'{', _)));
+                    self.expect = if in_object { Expect::Key } else { Expect::Value };
                 }
                 (b':', Expect::Colon) => {
                     *input = rest;
                     self.expect = Expect::Value;
                 }
                 (b'}' | b']', Expect::CommaOrClose | Expect::KeyOrClose | Expect::ValueOrClose) => {
-                    let open = self.open.pop();
+                    let open = self.open.pop().map(|(open, _)| open);
                     if open != Some(if byte == b'}' { b'{' } else { b'[' }) {
                         return Err(Broken("brackets do not match"));
                     }
@@ -196,43 +254,81 @@ impl Splitter {
                 }
                 (b'}' | b']' | b',' | b':', _) => return Err(Broken("a value is missing")),
                 (b'{' | b'[', Expect::Value | Expect::ValueOrClose) if self.goes_into() => {
-                    let root = if matches!(self.parts, Parts::Items) { b'[' } else { b'{' };
-                    if self.open.is_empty() && byte != root {
+                    let fits = match self.parts {
+                        _ if !self.open.is_empty() => true,
+                        Parts::Items => byte == b'[',
+                        Parts::Under(_) | Parts::Documents | Parts::Fields(Objects::Documents, _) => byte == b'{',
+                        Parts::Fields(Objects::Listed, _) => true,
+                    };
+                    if !fits {
                         return Err(Broken("it has another form"));
                     }
                     *input = rest;
-                    self.enter = false;
-                    self.open.push(byte);
+                    let key = if let Then::Enter(key) = self.then { Some(key) } else { None };
+                    self.then = Then::Hold;
+                    self.open.push((byte, key));
                     self.expect = if byte == b'{' { Expect::KeyOrClose } else { Expect::ValueOrClose };
                     return Ok(Found::Open(byte));
                 }
-                (_, Expect::Value | Expect::ValueOrClose) => self.extent = Some(Extent::default()),
+                (_, Expect::Value | Expect::ValueOrClose) => {
+                    match (self.parts, self.then, self.open.last()) {
+                        // Where an object leads to fields, anything else has none: `null`, for one.
+                        (Parts::Fields(..), Then::Enter(_), _) => self.then = Then::Skip,
+                        (Parts::Fields(..), _, None | Some((b'[', _))) => {
+                            return Err(Broken("something stands where an object belongs"));
+                        }
+                        _ => {}
+                    }
+                    self.extent = Some(Extent::default());
+                }
                 (_, _) => return Err(Broken("something stands where it does not belong")),
             }
         }
     }
 
+    /// Forgets a part that nobody asks for.
+    fn forget(&mut self) {
+        self.held.clear();
+        self.seen = 0;
+    }
+
     fn after_value(&mut self) {
-        self.enter = false;
+        self.then = Then::Hold;
         self.expect = match (self.open.is_empty(), self.parts) {
             (false, _) => Expect::CommaOrClose,
-            (true, Parts::Documents) => Expect::Value,
-            (true, Parts::Items | Parts::Under(_)) => Expect::Nothing,
+            (true, Parts::Documents | Parts::Fields(Objects::Documents, _)) => Expect::Value,
+            (true, Parts::Items | Parts::Under(_) | Parts::Fields(Objects::Listed, _)) => Expect::Nothing,
         };
     }
 
-    /// Does this key hold something that is gone into?
-    fn enters(&self, part: &[u8]) -> bool {
+    /// What is done with the value of this key?
+    fn after_key(&self, part: &[u8]) -> Then {
         let quoted = if self.held.is_empty() { part } else { &self.held };
         let key = quoted.get(1..quoted.len().saturating_sub(1)).unwrap_or_default();
-        matches!(self.parts, Parts::Under(keys) if keys.iter().any(|k| k.as_bytes() == key))
+        match self.parts {
+            Parts::Items | Parts::Documents => Then::Hold,
+            Parts::Under(keys) => keys.iter().find(|k| k.as_bytes() == key).map_or(Then::Hold, |key| Then::Enter(key)),
+            Parts::Fields(_, fields) => fields.iter().find_map(|field| self.leads_to(key, field)).unwrap_or(Then::Skip),
+        }
+    }
+
+    /// What is done with the value of this key, if it is this field or leads to it.
+    fn leads_to(&self, key: &[u8], field: &[&'static str]) -> Option<Then> {
+        let mut keys = field.iter();
+        for before in self.open.iter().filter_map(|(_, key)| *key) {
+            keys.next().filter(|next| **next == before)?;
+        }
+        let next = keys.next().filter(|next| next.as_bytes() == key)?;
+        Some(if keys.as_slice().is_empty() { Then::Hold } else { Then::Enter(next) })
     }
 
     fn goes_into(&self) -> bool {
+        let entered = matches!(self.then, Then::Enter(_));
         match self.parts {
             Parts::Documents => false,
             Parts::Items => self.open.is_empty(),
-            Parts::Under(_) => self.open.is_empty() || self.enter,
+            Parts::Under(_) => self.open.is_empty() || entered,
+            Parts::Fields(..) => entered || matches!(self.open.last(), None | Some((b'[', _))),
         }
     }
 }

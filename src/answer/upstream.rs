@@ -1,14 +1,14 @@
 //! What the answers' editors ask the engine for: which containers and images the agent may know of.
 
 use super::known::Moment;
-use super::labels::{self, Holder};
+use super::labels::Holder;
 use super::scan::{self, Broken};
-use super::split::{Parts, Splitter, Token};
-use super::{Listed, Viewer, images, networks, volumes};
+use super::split::{Fields, Objects, Parts, Splitter, Token};
+use super::{Viewer, images, pick};
 use crate::body::{Body, BodyError};
 use crate::engine::Engine;
-use crate::json;
-use crate::owner::{OWNER_LABEL, Owner};
+use crate::json::Value;
+use crate::owner::{OWNER_LABEL, Owner, PAUSED_LABEL, ROOT_LABEL, SEAL_LABEL};
 use crate::query::{Filters, Param, Query};
 use crate::refusal::Refusal;
 use crate::world::Id;
@@ -56,13 +56,15 @@ impl OwnContainers {
     /// # Errors
     /// The engine cannot be asked.
     pub async fn load(upstream: &impl Upstream, owner: &Owner) -> Result<Self, Refusal> {
+        const FIELDS: Fields = &[&["Id"], &["ImageID"], &["State"], &["Labels", OWNER_LABEL], &["Labels", SEAL_LABEL]];
         let mut own = Self::default();
         let path = format!("/containers/json?all=1&{}", owners_filter(owner));
-        each_part(upstream, &path, Parts::Items, |item| {
-            if labels::read_in(item, "Labels", owner)?.my_container() {
-                let image = scan::text_of(item, "ImageID")?;
-                own.images.insert(scan::text_of(item, "Id")?.into(), image.into());
-                match &*scan::text_of(item, "State")? {
+        pick::each(upstream, &path, Objects::Listed, FIELDS, |container| {
+            let (id, container) = (container.id()?, container.fields());
+            let text = |path: &[&str]| container.at(path).and_then(Value::as_str).unwrap_or_default();
+            if holder(&container, owner) == Holder::Me && text(&["Labels", SEAL_LABEL]) == owner.seal() {
+                own.images.insert(id.as_str().into(), text(&["ImageID"]).into());
+                match text(&["State"]) {
                     "running" => own.running += 1,
                     "paused" => own.paused += 1,
                     _ => {}
@@ -116,52 +118,13 @@ pub async fn visible_images(viewer: &Viewer<impl Upstream>) -> Result<HashSet<Bo
 /// # Errors
 /// The engine cannot be asked, or an image's ID cannot be found.
 pub async fn all_images(upstream: &impl Upstream) -> Result<BTreeSet<Id>, Refusal> {
-    let (mut ids, mut nameless) = (BTreeSet::new(), false);
-    each_token(upstream, "/images/json?all=1", Parts::Items, |token| {
-        // An image's ID stands before its labels, by which it may be so large.
-        if let Token::Value(image) | Token::TooLarge(image) = token {
-            match scan::text_of(image, "Id") {
-                Ok(id) if !id.is_empty() => {
-                    ids.insert(Id::new(id));
-                }
-                Ok(_) | Err(_) => nameless = true,
-            }
-        }
+    let mut ids = BTreeSet::new();
+    pick::each(upstream, "/images/json?all=1", Objects::Listed, &[&["Id"]], |image| {
+        ids.insert(image.id()?);
         Ok(())
     })
     .await?;
-    match nameless {
-        true => Err(Refusal::Engine { message: "the engine's list of images cannot be understood".to_owned() }),
-        false => Ok(ids),
-    }
-}
-
-/// What can be said of each of the engine's containers, whosever they are.
-///
-/// # Errors
-/// The engine cannot be asked, or a container's ID cannot be found.
-pub async fn all_containers<T>(upstream: &impl Upstream, mut read: impl FnMut(Listed) -> T) -> Result<Vec<T>, Refusal> {
-    let (mut out, mut nameless) = (Vec::new(), false);
-    each_token(upstream, "/containers/json?all=1", Parts::Items, |token| {
-        let listed = match token {
-            Token::Value(container) => json::parse(container).ok().map(Listed::Whole),
-            Token::TooLarge(container) => {
-                let id = scan::text_of(container, "Id").ok().filter(|id| !id.is_empty());
-                id.map(|id| Listed::Beginning(Id::new(id)))
-            }
-            _ => return Ok(()),
-        };
-        match listed {
-            Some(listed) => out.push(read(listed)),
-            None => nameless = true,
-        }
-        Ok(())
-    })
-    .await?;
-    match nameless {
-        true => Err(Refusal::Engine { message: "the engine's list of containers cannot be understood".to_owned() }),
-        false => Ok(out),
-    }
+    Ok(ids)
 }
 
 /// The IDs of all own networks.
@@ -171,9 +134,10 @@ pub async fn all_containers<T>(upstream: &impl Upstream, mut read: impl FnMut(Li
 pub async fn own_networks(upstream: &impl Upstream, owner: &Owner) -> Result<HashSet<Box<str>>, Refusal> {
     let mut ids = HashSet::new();
     let path = format!("/networks?{}", owners_filter(owner));
-    each_part(upstream, &path, Parts::Items, |item| {
-        if networks::holder(item, owner)? == Holder::Me {
-            ids.insert(scan::text_of(item, "Id")?.into());
+    pick::each(upstream, &path, Objects::Listed, &[&["Id"], &["Labels", OWNER_LABEL]], |network| {
+        let id = network.id()?;
+        if holder(&network.fields(), owner) == Holder::Me {
+            ids.insert(id.as_str().into());
         }
         Ok(())
     })
@@ -186,20 +150,37 @@ pub async fn own_networks(upstream: &impl Upstream, owner: &Owner) -> Result<Has
 /// # Errors
 /// The engine cannot be asked.
 pub async fn own_volumes(upstream: &impl Upstream, owner: &Owner) -> Result<HashMap<Box<str>, Moment>, Refusal> {
+    const FIELDS: Fields = &[
+        &["Volumes", "Name"],
+        &["Volumes", "CreatedAt"],
+        &["Volumes", "Labels", OWNER_LABEL],
+        &["Volumes", "Labels", ROOT_LABEL],
+        &["Volumes", "Labels", PAUSED_LABEL],
+    ];
     let now = Moment::now();
     let mut names = HashMap::new();
     let path = format!("/volumes?{}", owners_filter(owner));
-    each_part(upstream, &path, Parts::Under(&["Volumes"]), |item| {
-        if item.first() == Some(&b'{') {
-            let labels = labels::read_in(item, "Labels", owner)?;
-            if labels.holder == Holder::Me && labels.root.is_none() {
-                names.insert(scan::text_of(item, "Name")?.into(), volumes::made(item)?.map_or(now, Moment::surely));
-            }
+    pick::each(upstream, &path, Objects::Listed, FIELDS, |volume| {
+        let volume = volume.fields();
+        let text = |path: &[&str]| volume.at(path).and_then(Value::as_str);
+        let ours = text(&["Labels", ROOT_LABEL]).or(text(&["Labels", PAUSED_LABEL]));
+        if holder(&volume, owner) == Holder::Me && ours.is_none() {
+            let made = text(&["CreatedAt"]).and_then(Moment::parse);
+            names.insert(text(&["Name"]).unwrap_or_default().into(), made.map_or(now, Moment::surely));
         }
         Ok(())
     })
     .await?;
     Ok(names)
+}
+
+/// Whose an object is.
+fn holder(object: &Value, me: &Owner) -> Holder {
+    match object.at(&["Labels", OWNER_LABEL]).map(Value::as_str) {
+        Some(Some(owner)) if owner == me.as_str() => Holder::Me,
+        Some(_) => Holder::Other,
+        None => Holder::Nobody,
+    }
 }
 
 /// One object's document, or nothing where there is none.
@@ -258,15 +239,6 @@ pub async fn each_part(
     parts: Parts,
     mut read: impl FnMut(&[u8]) -> Result<(), Broken>,
 ) -> Result<(), Refusal> {
-    each_token(upstream, path, parts, |token| if let Token::Value(value) = token { read(value) } else { Ok(()) }).await
-}
-
-async fn each_token(
-    upstream: &impl Upstream,
-    path: &str,
-    parts: Parts,
-    mut read: impl FnMut(Token<'_>) -> Result<(), Broken>,
-) -> Result<(), Refusal> {
     let broken = |e: Broken| Refusal::Engine { message: e.to_string() };
     let response = upstream.ask(Method::GET, path).await?;
     if response.status() != StatusCode::OK {
@@ -281,7 +253,9 @@ async fn each_token(
         let mut input = &piece[..];
         while let Some(token) = splitter.next(&mut input).map_err(broken)? {
             // What cannot be understood is not the agent's.
-            if let Err(error) = read(token) {
+            if let Token::Value(value) = token
+                && let Err(error) = read(value)
+            {
                 tracing::warn!("{path}: {error}");
             }
         }

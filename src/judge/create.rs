@@ -70,12 +70,16 @@ pub async fn judge(mut ask: Ask, agent: &Agent, world: &impl World) -> Verdict {
 
     let image = judge_image(&body, agent, world).await?;
     labels::blank_inherited(body.entry_object("Labels"), &image.labels);
+    ports::judge_exposed(&body, &image)?;
     foreign_namespaces(body.entry_object("HostConfig"), agent, world).await.map_err(not_the_image)?;
     let network = connect(&mut body, agent, world).await.map_err(not_the_image)?;
     let mounts = binds::judge(&mut body, &image, agent, world).await.map_err(not_the_image)?;
     impose(&mut body, agent);
-    if let Some(record) = mounts.record {
-        body.entry_object("Labels").set(BINDS_LABEL, record.to_string());
+    if let Some(record) = mounts.record.map(|record| record.to_string()) {
+        if record.len() > labels::MOST_BYTES {
+            return Err(labels::too_many("the binds and mounts of the container"));
+        }
+        body.entry_object("Labels").set(BINDS_LABEL, record);
     }
 
     let mut permit = Permit::forward(&ask.route, ask.version, "/containers/create".to_owned(), ask.query)

@@ -3,6 +3,36 @@
 use crate::json::{Object, Value};
 use crate::policy::{Policy, Publish};
 use crate::refusal::Refusal;
+use crate::world::Image;
+
+/// A container exposes, and publishes, at most so many ports: each costs the engine work, and every list shows it.
+const MOST: u64 = 1000;
+
+/// The number of ports that stand under this key, such as `80/tcp` or `8000-8010/udp`.
+pub fn number(port: &str) -> u64 {
+    let (low, high) = port.split('/').next().and_then(|ports| ports.split_once('-')).unwrap_or_default();
+    match (low.parse::<u64>(), high.parse::<u64>()) {
+        (Ok(low), Ok(high)) => high.saturating_sub(low).saturating_add(1),
+        _ => 1,
+    }
+}
+
+/// Checks that a new container does not expose too many ports, by itself or by its image.
+///
+/// # Errors
+/// It does.
+pub fn judge_exposed(body: &Object, image: &Image) -> Result<(), Refusal> {
+    let own = body.get("ExposedPorts").and_then(Value::as_object).into_iter().flat_map(Object::iter);
+    let all = own.fold(image.exposes, |sum, (port, _)| sum.saturating_add(number(port)));
+    few("ExposedPorts", all, format!("a container exposes {MOST} ports at most, those of its image among them"))
+}
+
+fn few(field: &str, ports: u64, rule: String) -> Result<(), Refusal> {
+    if ports <= MOST {
+        return Ok(());
+    }
+    Err(Refusal::never(field, &Value::from(i64::try_from(ports).unwrap_or(i64::MAX)), rule))
+}
 
 /// Judges the ports that a `HostConfig` publishes, and puts the policy's address where the client names none.
 ///
@@ -20,6 +50,12 @@ pub fn judge(host: &mut Object, policy: &Policy) -> Result<(), Refusal> {
         }
     }
     let Some(ports) = host.get_mut("PortBindings").and_then(Value::as_object_mut) else { return Ok(()) };
+    let bindings = |value: &Value| value.as_array().map_or(0, <[Value]>::len).max(1);
+    let all = ports.iter().fold(0_u64, |sum, (port, value)| {
+        let bindings = u64::try_from(bindings(value)).unwrap_or(u64::MAX);
+        sum.saturating_add(number(port).saturating_mul(bindings))
+    });
+    few("HostConfig.PortBindings", all, format!("a container publishes {MOST} ports at most"))?;
     for (port, bindings) in ports.iter_mut() {
         let field = format!("HostConfig.PortBindings.{port}");
         if !publish.enabled {

@@ -63,6 +63,7 @@ impl Fake {
             pulled: false,
             digests: Vec::new(),
             volumes: Vec::new(),
+            exposes: 0,
             on_build: Vec::new(),
             env: Vec::new(),
             platform: "linux/amd64".to_owned(),

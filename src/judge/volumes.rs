@@ -14,6 +14,9 @@ use crate::schema;
 use crate::world::{Volume, World};
 use hyper::StatusCode;
 
+/// An option of a volume is at most so long. The kernel takes less than a page of all of them.
+const OPTION: usize = 4096;
+
 /// Volumes that stand for bind roots; a client can neither make nor name one.
 pub const ROOT_PREFIX: &str = "sockguard-root-";
 
@@ -157,6 +160,9 @@ pub fn driver(driver_field: &str, driver: Option<&Value>, field: &str, options: 
     }
     let Some(options) = options.and_then(Value::as_object).filter(|o| !o.is_empty()) else { return Ok(()) };
     let text = |key: &str| options.get(key).and_then(Value::as_str).unwrap_or_default();
+    if let Some((key, _)) = options.iter().find(|(_, value)| value.as_str().is_some_and(|text| text.len() > OPTION)) {
+        return Err(Refusal::TooLarge { message: format!("{field}.{key} is longer than {OPTION} bytes") });
+    }
     if let Some((key, value)) = options.iter().find(|(key, _)| !matches!(*key, "type" | "o" | "device")) {
         return Err(Refusal::not_allowed(format!("{field}.{key}"), value, ""));
     }

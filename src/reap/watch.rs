@@ -10,16 +10,16 @@
 
 use super::{Kind, Label, Object, Outcome, Reap, belongings, labelled, remove_while};
 use crate::answer::known::Moment;
-use crate::answer::{self, Parts};
+use crate::answer::{self, Fields, Objects, Picked};
 use crate::engine::Engine;
 use crate::identity::Peers;
 use crate::json::Value;
-use crate::owner::{Owner, SealKey};
+use crate::owner::{OWNER_LABEL, Owner, SEAL_LABEL, SealKey};
 use crate::query::{Filters, Param, Query};
 use crate::refusal::Refusal;
 use crate::route::percent_encode;
 use crate::world::Id;
-use hyper::{Method, StatusCode};
+use hyper::StatusCode;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -42,6 +42,10 @@ const LONGEST_AGAIN: Duration = Duration::from_secs(15);
 
 /// So often it is looked for again since something was last removed.
 const TRIES: u32 = 10;
+
+/// What is read of an event.
+const EVENT: Fields =
+    &[&["Action"], &["Actor", "ID"], &["Actor", "Attributes", OWNER_LABEL], &["Actor", "Attributes", SEAL_LABEL]];
 
 /// Watches for as long as sockguard runs.
 pub async fn watch(engine: Rc<Engine>, key: SealKey, reap: Reap, peers: Vec<Rc<Peers>>) {
@@ -192,7 +196,11 @@ impl Watch<'_> {
         // The events since now, whenever the engine begins to tell them: so none is missed between them and the look.
         let path = events(Moment::now());
         let listen = async {
-            match answer::each(self.engine, &path, Parts::Documents, |event| self.hear(&event)).await {
+            let hear = |event: Picked| {
+                self.hear(&event.fields());
+                Ok(())
+            };
+            match answer::each(self.engine, &path, Objects::Documents, EVENT, hear).await {
                 Ok(()) => Refusal::Engine { message: "the Docker Engine ended its events".to_owned() },
                 Err(why) => why,
             }
@@ -256,7 +264,9 @@ impl Watch<'_> {
         let mut path = "/containers/".to_owned();
         percent_encode(agent.as_str(), "", &mut path);
         path.push_str("/json");
-        let said = match self.engine.call(Method::GET, &path, None).await? {
+        const STATE: Fields =
+            &[&["State", "Running"], &["State", "Paused"], &["State", "Restarting"], &["State", "FinishedAt"]];
+        let said = match answer::one(self.engine, &path, STATE).await? {
             (StatusCode::OK, found) => {
                 let is = |state: &str| found.at(&["State", state]).and_then(Value::as_bool) == Some(true);
                 if is("Running") || is("Paused") || is("Restarting") {

@@ -1,6 +1,7 @@
 //! The owner's own bridge: made when something is to be put on it, and made again when it went away.
 
 use super::failed;
+use crate::answer::{self, Fields};
 use crate::json::{Object, Value};
 use crate::lookup::{Lookup, text};
 use crate::refusal::Refusal;
@@ -46,9 +47,14 @@ pub async fn make(world: &Rc<Lookup>, name: &str, labels: &[(String, String)]) -
 
 /// The owner's networks of this name.
 async fn found(world: &Lookup, name: &str) -> Result<Vec<Id>, Refusal> {
-    let networks = world.owned("/networks", &world.agent.owner, &[("name", name)]).await?;
-    let named = networks.iter().filter(|network| text(network, &["Name"]) == name);
-    Ok(named.map(|network| Id::new(text(network, &["Id"]))).collect())
+    let mut named = Vec::new();
+    let read = |network: Value| {
+        if text(&network, &["Name"]) == name {
+            named.push(Id::new(text(&network, &["Id"])));
+        }
+    };
+    world.owned("/networks", &world.agent.owner, &[("name", name)], &[&["Id"], &["Name"]], read).await?;
+    Ok(named)
 }
 
 /// Makes the bridge for a container that is on it and about to start. The engine keeps the ID of the network that the
@@ -62,7 +68,8 @@ pub async fn rejoin(
     name: &str,
     labels: &[(String, String)],
 ) -> Result<(), Refusal> {
-    let (status, found) = world.engine.call(Method::GET, &format!("/containers/{container}/json"), None).await?;
+    const FIELDS: Fields = &[&["NetworkSettings", "Networks"], &["State", "Running"]];
+    let (status, found) = answer::one(&*world.engine, &format!("/containers/{container}/json"), FIELDS).await?;
     let Some(Value::Object(endpoint)) = found.at(&["NetworkSettings", "Networks", name]) else { return Ok(()) };
     let running = found.at(&["State", "Running"]).and_then(Value::as_bool) == Some(true);
     if status != StatusCode::OK || running {

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from harness import docker, raw, unique, until
+from harness import docker, raw, sealed, unique, until
 
 MIB = 1 << 20
 
@@ -216,3 +216,19 @@ def test_what_only_inherits_the_owner_is_not_counted(engine, limited):
         refused(call(guard, "POST", "/containers/create", SLEEP), "1 of 1 containers are there")
     finally:
         raw(engine.socket, "DELETE", f"/containers/{of_host}")
+
+
+def test_what_exposes_every_port_cannot_be_made_and_is_counted_in_little_memory(engine, limited):
+    guard = limited('containers = 4\nmemory = "1GiB"\nmemory-default = "64MiB"\n')
+    image = unique("ports")
+    engine.image(image, changes=["EXPOSE 1-65535"])
+    refused(call(guard, "POST", "/containers/create", {**SLEEP, "Image": image}), "ExposedPorts `65535`", "1000 ports")
+    rc, _, err = docker(guard.socket, "create", "--expose", "1000-2000", "busybox")
+    assert rc != 0 and "ExposedPorts `1001`" in err
+    # Containers of a time when nobody refused them.
+    for _ in range(3):
+        made(engine, "POST", "/containers/create", {**SLEEP, "Image": image, "Labels": sealed(guard.owner)})
+    small = container(guard)
+    refused(call(guard, "POST", "/containers/create", SLEEP), "quota.containers", "4 of 4 containers are there")
+    made(guard, "DELETE", f"/containers/{small}", status=204)
+    assert guard.memory() < 16 * MIB, guard.memory()

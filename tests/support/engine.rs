@@ -358,6 +358,7 @@ impl State {
             id: format!("sha256:{bare}"),
             labels,
             volumes: Vec::new(),
+            exposes: Vec::new(),
             on_build: Vec::new(),
             brought: false,
             digest: None,
@@ -401,12 +402,13 @@ fn plain_image() -> String {
 }
 
 fn inspected(image: &Image) -> Value {
+    let set = |keys: &[String]| -> Value {
+        Value::Object(keys.iter().map(|key| (key.clone(), Value::Object(Object::new()))).collect())
+    };
     let config = object(vec![
         ("Labels", labels(&image.labels)),
-        (
-            "Volumes",
-            Value::Object(image.volumes.iter().map(|path| (path.clone(), Value::Object(Object::new()))).collect()),
-        ),
+        ("Volumes", set(&image.volumes)),
+        ("ExposedPorts", set(&image.exposes)),
         ("OnBuild", texts(&image.on_build)),
     ]);
     object(vec![

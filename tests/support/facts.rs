@@ -58,6 +58,8 @@ pub struct Image {
     pub labels: Labels,
     /// The paths that it declares as volumes.
     pub volumes: Vec<String>,
+    /// The ports that it exposes, such as `80/tcp`.
+    pub exposes: Vec<String>,
     /// Its `ONBUILD` triggers.
     pub on_build: Vec<String>,
     /// Did the owner bring it?
@@ -162,6 +164,7 @@ fn image(reference: String, value: Value) -> Result<Image, String> {
     let image = Image {
         labels: labels(&mut fields)?,
         volumes: fields.texts("volumes")?,
+        exposes: fields.texts("exposes")?,
         on_build: fields.texts("on_build")?,
         brought: fields.truth("brought", false)?,
         digest: fields.text("digest")?,

@@ -8,7 +8,7 @@ use sockguard::config::Identity;
 use sockguard::json::{self, Object, Value};
 use sockguard::judge::build::{ContextRules, judge_dockerfile};
 use sockguard::judge::own_mounts::own_mounts;
-use sockguard::judge::{self, Agent, Ask, BodyKind, Caller};
+use sockguard::judge::{self, Agent, Ask, BodyKind, Caller, ports};
 use sockguard::owner::{OWNER_LABEL, Owner};
 use sockguard::permit::{Action, Answer, Payload, Permit, RegistryAuth, Step};
 use sockguard::query::{self, Param, Query};
@@ -363,6 +363,7 @@ impl World for CaseWorld<'_> {
             pulled: self.known.borrow().iter().any(|id| id.as_str() == image.id),
             digests: image.digests().filter_map(|digest| Reference::parse(&digest).ok()).collect(),
             volumes: image.volumes.clone(),
+            exposes: image.exposes.iter().map(|port| ports::number(port)).sum(),
             on_build: image.on_build.clone(),
             env: Vec::new(),
             platform: "linux/amd64".to_owned(),
