@@ -29,7 +29,10 @@ const DOCUMENTS_LIMIT: usize = 64 << 20;
 static DOCUMENTS: Semaphore = Semaphore::const_new(DOCUMENTS_LIMIT);
 
 /// What a value of a JSON document takes beside its text.
-const VALUE: usize = 64;
+const VALUE: usize = 96;
+
+/// A JSON document has at most so many values. A container with a thousand of everything has a tenth of it.
+const MOST_VALUES: usize = 100_000;
 
 /// So long a large body waits for others to make room.
 const ROOM: Duration = Duration::from_secs(10);
@@ -62,15 +65,34 @@ impl Whole {
     /// Waits for the memory that the JSON document in this body takes, as long as it is there.
     ///
     /// # Errors
-    /// There is none for too long.
+    /// There is none for too long; the document has too many values.
     pub async fn room_for_document(&self) -> Result<Share, Refusal> {
         if self.share.0.is_none() {
             return Ok(Share::default());
         }
-        let values = self.bytes.iter().filter(|b| matches!(b, b',' | b':' | b'[' | b'{')).count();
+        let values = values(&self.bytes);
+        if values > MOST_VALUES {
+            let message = format!("the request's body has more than {MOST_VALUES} values");
+            return Err(Refusal::TooLarge { message });
+        }
         let size = self.bytes.len().saturating_add(values.saturating_mul(VALUE));
         share(&DOCUMENTS, size.min(DOCUMENTS_LIMIT)).await
     }
+}
+
+/// About how many values a JSON document has, keys among them: as many as it has signs outside of texts.
+fn values(document: &[u8]) -> usize {
+    let (mut count, mut within, mut escaped) = (0, false, false);
+    for byte in document {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if within => escaped = true,
+            b'"' => within = !within,
+            b',' | b':' | b'[' | b'{' if !within => count += 1,
+            _ => {}
+        }
+    }
+    count
 }
 
 async fn share(of: &'static Semaphore, size: usize) -> Result<Share, Refusal> {
@@ -307,15 +329,15 @@ mod tests {
 
     #[tokio::test]
     async fn a_document_takes_room_by_its_values() {
-        let text = Bytes::from(format!("[{}1]", "0,".repeat(100_000)));
+        let text = Bytes::from(format!("[{}1]", "0,".repeat(MOST_VALUES - 1)));
         let small = Whole { bytes: text.clone(), share: Share::default() };
         assert!(small.room_for_document().await.expect("room").0.is_none());
         let large = Whole { bytes: text, share: share(&BODIES, 1).await.expect("room") };
         let room = large.room_for_document().await.expect("room").0.expect("a share");
-        assert!(room.num_permits() > 100_000 * VALUE);
+        assert!(room.num_permits() > MOST_VALUES * VALUE);
         let heavy = vec![b'['; 4 << 20];
         let heavy = Whole { bytes: heavy.into(), share: share(&BODIES, 1).await.expect("room") };
-        drop(room);
-        assert_eq!(heavy.room_for_document().await.expect("room").0.expect("a share").num_permits(), DOCUMENTS_LIMIT);
+        assert!(matches!(heavy.room_for_document().await, Err(Refusal::TooLarge { .. })));
+        assert_eq!(values(br#"{"a,\":[":[",{",1]}"#), 4);
     }
 }

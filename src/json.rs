@@ -461,6 +461,20 @@ fn mark(key: &[u8]) -> u128 {
     1 << ((at(0) * 7 + at(key.len() / 2) * 11 + at(key.len().wrapping_sub(1)) * 13 + key.len()) % 128)
 }
 
+/// Objects of up to so many members are searched for each key.
+const SEARCHED: usize = 100;
+
+/// A key that stands twice among these.
+fn repeated(members: &[(String, Value)]) -> Option<&str> {
+    let mut keys: Vec<&str> = members.iter().map(|(key, _)| key.as_str()).collect();
+    keys.sort_unstable();
+    keys.iter().zip(keys.iter().skip(1)).find(|(key, next)| key == next).map(|(key, _)| *key)
+}
+
+fn twice(at: usize, key: &str) -> JsonError {
+    JsonError { at, what: format!("the key `{key}` stands twice in one object") }
+}
+
 struct Reader<'a> {
     bytes: &'a [u8],
     text: &'a str,
@@ -533,26 +547,19 @@ impl Reader<'_> {
             return Ok(Value::Object(Object::new()));
         }
         let mut members: Vec<(String, Value)> = Vec::with_capacity(16);
-        // Objects like a HostConfig are searched; large ones (thousands of labels) would make that quadratic.
-        let mut seen = std::collections::HashSet::new();
         let mut marks = 0;
         loop {
             self.space();
             let start = self.at;
             let key = self.string()?;
-            let twice = if members.len() < 100 {
+            // Objects like a HostConfig are searched; large ones (thousands of labels) would make that quadratic.
+            if members.len() < SEARCHED {
                 let mark = mark(key.as_bytes());
                 let perhaps = marks & mark != 0;
                 marks |= mark;
-                perhaps && members.iter().any(|(k, _)| *k == key)
-            } else {
-                if seen.is_empty() {
-                    seen.extend(members.iter().map(|(k, _)| k.clone()));
+                if perhaps && members.iter().any(|(k, _)| *k == key) {
+                    return Err(twice(start, &key));
                 }
-                !seen.insert(key.clone())
-            };
-            if twice {
-                return Err(JsonError { at: start, what: format!("the key `{key}` stands twice in one object") });
             }
             self.space();
             self.expect(b':', "expected `:` after a key")?;
@@ -563,7 +570,14 @@ impl Reader<'_> {
             match self.peek() {
                 Some(b',') => self.at += 1,
                 Some(b'}') => {
+                    if members.len() > SEARCHED
+                        && let Some(key) = repeated(&members)
+                    {
+                        return Err(twice(self.at, key));
+                    }
                     self.at += 1;
+                    // A document may have very many small ones.
+                    members.shrink_to_fit();
                     return Ok(Value::Object(Object(members)));
                 }
                 _ => return Err(self.error("expected `,` or `}` in an object")),
