@@ -1,5 +1,6 @@
 # make run     guard the local Docker Engine with the default policy (make run ARGS="-allow-bind $PWD" for more)
 # make test    all tests, with engines of their own
+# make image   the container image sockguard (make image ARGS="--platform linux/arm64" for more)
 # make check   formatting and lints
 # make bench   speed and memory beside the direct socket and a plain relay
 
@@ -20,12 +21,12 @@ export SOCKGUARD_FILENAME
 # What is tested and checked of the workspace; plain cargo commands are for sockguard alone.
 TESTED := --package sockguard --package sockguard-scaler
 
-.PHONY: run test check bench
+.PHONY: run test image check bench
 .NOTPARALLEL:
 
 run:
 	@.ci/prepare rust
-	@cargo build --release --quiet --package sockguard
+	@CARGO_TERM_QUIET=true .ci/build sockguard
 	@engine=$$(.ci/prepare engine) || exit 3; \
 	mkdir -p "$$(dirname "$$SOCKGUARD_FILENAME")"; \
 	exec target/release/sockguard -upstream-socket "$$engine" \
@@ -37,9 +38,17 @@ test:
 	@# As the end-to-end tests do: what fails is run a second time, and that is said.
 	cargo test --locked $(TESTED) || { echo "RUN TWICE: the Rust tests" >&2; cargo test --locked $(TESTED); }
 	cargo build --locked $(TESTED)
-	cargo build --locked --release --package sockguard
+	.ci/build sockguard
 	target/venv-stack/bin/pytest -q --durations=5 tests/stack
 	$(AS_ROOT) target/venv/bin/pytest -q --durations=10 tests/e2e
+
+image:
+	docker build --tag sockguard \
+		--build-arg VERSION="$$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)" \
+		--build-arg REVISION="$$(git rev-parse --short=12 HEAD)" \
+		--build-arg CREATED="$$(git log -1 --format=%cI)" \
+		--build-arg SOURCE_DATE_EPOCH="$$(git log -1 --format=%ct)" \
+		$(ARGS) .
 
 check:
 	@.ci/prepare rust
@@ -48,5 +57,5 @@ check:
 
 bench:
 	@.ci/prepare rust
-	cargo build --locked --release --workspace
+	.ci/build sockguard
 	cargo run --locked --release --package sockguard-bench
