@@ -9,6 +9,7 @@ one poll, and over when that is. Only where it matters there are more.
 
 import datetime
 import fnmatch
+import io
 import json
 import os
 import queue
@@ -20,6 +21,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
+import zipfile
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -36,6 +38,8 @@ from template import ACCOUNT, REGION
 PROGRAM = Path(os.environ.get("SCALER_BIN", template.STACKS.parent / "target/debug/sockguard-scaler"))
 TOKEN = "s3cret-of-the-queue"
 CLUSTER, SERVICE, PARAMETER = "hosts", "agents", "/buildkite/agent-token"
+GIVEN = {"Cluster": CLUSTER, "CapacityProvider": "hosts", "SockguardImage": "sockguard", "TokenParameter": PARAMETER,
+         "ScalerBucket": "programs"}
 PAUSE = [("Buildkite-Agent-Metrics-Poll-Duration", "60")]
 DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
@@ -190,11 +194,9 @@ class Gate(Server):
         return sum(seen == action for seen, _, _ in list(self.seen))
 
 
-def shipped(**parameters):
-    """The agent stack with a scaler, its service named as moto's is."""
-    given = {"Cluster": CLUSTER, "CapacityProvider": "hosts", "SockguardImage": "sockguard", "TokenParameter": PARAMETER,
-             "ScalerBucket": "programs"}
-    return template.Stack(template.shipped("agent"), given | parameters, attributes={"Service.Name": SERVICE})
+def shipped(service=SERVICE, **parameters):
+    """The agent stack with a scaler, its service named like this."""
+    return template.Stack(template.shipped("agent"), GIVEN | parameters, attributes={"Service.Name": service})
 
 
 class World:
@@ -232,8 +234,8 @@ class World:
         self.iam.put_role_policy(RoleName="scaler", PolicyName="all", PolicyDocument=json.dumps(
             {"Version": "2012-10-17", "Statement": plain}))
 
-    def desired(self):
-        return self.ecs.describe_services(cluster=CLUSTER, services=[SERVICE])["services"][0]["desiredCount"]
+    def desired(self, service=SERVICE):
+        return self.ecs.describe_services(cluster=CLUSTER, services=[service])["services"][0]["desiredCount"]
 
     def set_desired(self, number):
         self.ecs.update_service(cluster=CLUSTER, service=SERVICE, desiredCount=number)
@@ -655,6 +657,37 @@ def test_no_permission_of_the_role_can_be_missed(world, action, step):
     ({"BUILDKITE_TOKEN_PARAMETER": "/buildkite/other-token"}, "token")])
 def test_the_role_is_for_one_service_and_one_token(world, other, step):
     world.function(**other).fails(step, "denied")
+
+
+def test_the_stack_that_cloudformation_makes_scales_its_service(cloud):
+    """In an account without permissions: moto checks no signatures of Lambda's own API."""
+    world = World(cloud, ("test", "test"))
+    try:
+        make, s3 = cloud.client("cloudformation"), cloud.client("s3")
+        archive = io.BytesIO()
+        with zipfile.ZipFile(archive, "w") as program:
+            program.writestr("bootstrap", "the program, which moto does not run")
+        s3.create_bucket(Bucket=GIVEN["ScalerBucket"])
+        s3.put_object(Bucket=GIVEN["ScalerBucket"], Key="sockguard-scaler.zip", Body=archive.getvalue())
+        make.create_stack(
+            StackName="scaled", TemplateBody=(template.STACKS / "agent/template.yaml").read_text(),
+            Parameters=[{"ParameterKey": key, "ParameterValue": value} for key, value in GIVEN.items()],
+            Capabilities=["CAPABILITY_IAM"])
+        # What moto does not know has no name.
+        made = {one.get("LogicalResourceId"): one.get("PhysicalResourceId")
+                for one in make.describe_stack_resources(StackName="scaled")["StackResources"]}
+        function = cloud.client("lambda").get_function_configuration(FunctionName=made["Scaler"])
+        assert function["Role"].endswith(f":role/{made['ScalerRole']}")
+        world.allow(role_statements(shipped(service=made["Service"].split("/")[-1])))
+
+        variables = {name: str(value) for name, value in function["Environment"]["Variables"].items()}
+        del variables["BUILDKITE_AGENT_ENDPOINT"], variables["POLL_INTERVAL"]
+        world.buildkite.say(scheduled=6)
+        world.function(**variables).polls()
+        assert (world.desired(made["Service"]), world.desired()) == (6, 0)
+    finally:
+        world.end()
+        world.gate.close()
 
 
 # --- settings --------------------------------------------------------------------------------
