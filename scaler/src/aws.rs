@@ -86,15 +86,11 @@ impl Operation {
 
 /// What an answer that says no says.
 fn refused(step: Step, status: u16, body: &[u8]) -> Failure {
-    #[derive(Deserialize, Default)]
-    struct Refused {
-        #[serde(rename = "__type", default)]
-        code: String,
-        #[serde(alias = "Message", default)]
-        message: String,
-    }
-    let Refused { code, message } = serde_json::from_slice(body).unwrap_or_default();
-    let code = code.rsplit('#').next().unwrap_or_default();
+    // Some write one of the messages, some the other, some both.
+    let read: Value = serde_json::from_slice(body).unwrap_or_default();
+    let text = |name| read.get(name).and_then(Value::as_str);
+    let code = text("__type").and_then(|code| code.rsplit('#').next()).unwrap_or_default();
+    let message = text("message").or_else(|| text("Message")).unwrap_or_default();
     let reason = match code {
         "ThrottlingException" | "Throttling" | "TooManyRequestsException" | "RequestLimitExceeded" => Reason::Throttled,
         "AccessDeniedException"
@@ -210,7 +206,13 @@ mod tests {
                 Reason::Service,
                 "HTTP status 400 ServiceNotFoundException",
             ),
-            (400, r#"{"__type":"ParameterNotFound"}"#, Reason::Refused, "HTTP status 400 ParameterNotFound"),
+            (
+                400,
+                r#"{"__type":"ParameterNotFound","message":"no","Message":"No"}"#,
+                Reason::Refused,
+                "HTTP status 400 ParameterNotFound no",
+            ),
+            (400, r#"{"__type":"Throttling","message":null}"#, Reason::Throttled, "HTTP status 400 Throttling"),
             (403, "<xml>", Reason::Denied, "HTTP status 403"),
             (429, "", Reason::Throttled, "HTTP status 429"),
             (503, "", Reason::Unavailable, "HTTP status 503"),
