@@ -187,6 +187,10 @@ class Engine:
         """The command, to be run in the engine's own namespaces (its network, its mounts)."""
         return _dies_with_us("nsenter", "-t", self._init, "-n", "-m", "-p", "--", *command)
 
+    def in_network(self, *command):
+        """The command, to be run in the engine's network, but with the files of this machine."""
+        return _dies_with_us("nsenter", "-t", self._init, "-n", "--", *command)
+
     def start(self):
         path = f"{Path(self.dockerd).resolve().parent}:{os.environ['PATH']}:/usr/sbin:/sbin"
         self._log = open(self.root / "dockerd.log", "ab")

@@ -154,7 +154,7 @@ class Ecs(agents.Host):
         self.tasks = []
         self.clock = 0
         self._agent = subprocess.Popen(
-            self.engine.inside(sys.executable, ecs_agent.__file__, self.engine.root), stdin=subprocess.DEVNULL)
+            self.engine.in_network(sys.executable, ecs_agent.__file__, self.engine.root), stdin=subprocess.DEVNULL)
         until(lambda: self.engine.connects(80, ecs_agent.ADDRESS), what="the ECS agent's address")
 
     def put_secret(self, name, value):
@@ -182,8 +182,9 @@ class Ecs(agents.Host):
         return [{key: value for key, value in line.items() if key != "task"} for line in said if line["task"] == task.arn]
 
     def close(self):
-        self.engine.stop()
+        self._agent.kill()
         self._agent.wait(60)
+        self.engine.stop()
 
 
 class Task:

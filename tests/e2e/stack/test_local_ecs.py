@@ -87,32 +87,34 @@ class World:
 @pytest.fixture(scope="module")
 def world():
     ecs = Ecs()
-    images(ecs.engine)
-    queues = ("a", "b", "gone")
-    for queue in queues:
-        ecs.put_secret(f"/buildkite/{queue}", f"token-of-{queue}")
-    hasty = copy.deepcopy(agent_of("a"))
-    command = hasty["ContainerDefinitions"][0]["Command"]
-    assert command[-2:] == ["-wait", "120s"]
-    command[-1] = "1s"
-    early = ecs.run(hasty)
-    early.ends()
-    # Agents that were there before sockguard wait for it.
-    tasks = {queue: ecs.run(agent_of(queue)) for queue in queues}
-    for task in tasks.values():
-        task.step()
-    daemon = ecs.run(definition("sockguard"))
-    daemon.runs()
-    ecs.container = daemon.containers["sockguard"].id
-    for task in tasks.values():
-        task.runs()
-    gone = tasks["gone"].agent()
-    gone.ok("network", "create", "left")
-    gone.ok("volume", "create", "left")
-    gone.ok("run", "-d", "--network", "left", "-v", "left:/left", "-v", "/buildkite/builds:/builds", "busybox", "sleep", "1000")
-    tasks["gone"].stop()
-    yield World(ecs, early, daemon, tasks, tasks["gone"], tasks["a"].agent(), tasks["b"].agent())
-    ecs.close()
+    try:
+        images(ecs.engine)
+        queues = ("a", "b", "gone")
+        for queue in queues:
+            ecs.put_secret(f"/buildkite/{queue}", f"token-of-{queue}")
+        hasty = copy.deepcopy(agent_of("a"))
+        command = hasty["ContainerDefinitions"][0]["Command"]
+        assert command[-2:] == ["-wait", "120s"]
+        command[-1] = "1s"
+        early = ecs.run(hasty)
+        early.ends()
+        # Agents that were there before sockguard wait for it.
+        tasks = {queue: ecs.run(agent_of(queue)) for queue in queues}
+        for task in tasks.values():
+            task.step()
+        daemon = ecs.run(definition("sockguard"))
+        daemon.runs()
+        ecs.container = daemon.containers["sockguard"].id
+        for task in tasks.values():
+            task.runs()
+        gone = tasks["gone"].agent()
+        gone.ok("network", "create", "left")
+        gone.ok("volume", "create", "left")
+        gone.ok("run", "-d", "--network", "left", "-v", "left:/left", "-v", "/buildkite/builds:/builds", "busybox", "sleep", "1000")
+        tasks["gone"].stop()
+        yield World(ecs, early, daemon, tasks, tasks["gone"], tasks["a"].agent(), tasks["b"].agent())
+    finally:
+        ecs.close()
 
 
 def when(state, key):
