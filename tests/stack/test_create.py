@@ -60,6 +60,27 @@ def test_compute(cloud, settings):
     assert len(group["MixedInstancesPolicy"]["LaunchTemplate"]["Overrides"]) >= 10
 
 
+def test_sockguard_and_two_queues(cloud):
+    """Two stacks of agents on one cluster: each has a service and roles of its own."""
+    network = create(cloud, "queues-vpc", "vpc", {})
+    compute = create(cloud, "queues-compute", "compute", network_of(network))
+    daemon = create(cloud, "queues-sockguard", "sockguard", {"Cluster": compute["Cluster"], "SockguardImage": "sockguard:1"})
+    shared = {key: compute[key] for key in ("Cluster", "CapacityProvider")} | {"SockguardImage": daemon["SockguardImage"]}
+    linux = create(cloud, "queues-linux", "agent", shared | {"Queue": "linux"})
+    deploy = create(cloud, "queues-deploy", "agent", shared | {"Queue": "deploy", "Memory": 8192, "TokenParameter": "/deploy/token"})
+    assert linux["TaskRole"] != deploy["TaskRole"]
+
+    ecs = cloud.client("ecs")
+    services = ecs.list_services(cluster=compute["Cluster"])["serviceArns"]
+    described = ecs.describe_services(cluster=compute["Cluster"], services=services)["services"]
+    definitions = [ecs.describe_task_definition(taskDefinition=one["taskDefinition"])["taskDefinition"] for one in described]
+    assert sorted(one["family"] for one in definitions) == ["buildkite-agent-deploy", "buildkite-agent-linux", "sockguard"]
+    roles = cloud.client("iam").list_roles()["Roles"]
+    executions = {one["executionRoleArn"] for one in definitions}
+    assert len(executions) == 3 and executions <= {one["Arn"] for one in roles}
+    assert {linux["TaskRole"], deploy["TaskRole"]} <= {one["Arn"] for one in roles} - executions
+
+
 def network_of(outputs):
     """The compute stack's parameters from the VPC stack's outputs."""
     return {key: outputs[key] for key in ("Vpc", "Subnets")}

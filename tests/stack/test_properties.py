@@ -2,9 +2,11 @@
 
 import functools
 
+import agent_properties  # noqa: F401
 import compute_properties  # noqa: F401
 import pytest
 import scaler_properties  # noqa: F401
+import sockguard_properties  # noqa: F401
 import vpc_properties  # noqa: F401
 from properties import PROPERTIES
 from template import Stack, shipped
@@ -38,7 +40,7 @@ def test_is_noticed(property, mutation):
 
 def test_every_property_has_a_mutation():
     assert [property.name for property in PROPERTIES if not property.mutations] == []
-    assert {property.template for property in PROPERTIES} == {"vpc", "compute", "agent"}
+    assert {property.template for property in PROPERTIES} == {"vpc", "compute", "sockguard", "agent"}
 
 
 def test_every_name_is_there_once():
