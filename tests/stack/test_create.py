@@ -1,7 +1,7 @@
 """Every template makes a stack, in every shape: moto takes it, and what it makes is there.
 
-moto leaves out what it does not know (the capacity provider among it), so what a template says is tested in the
-properties; here it is that a stack comes up from it.
+moto leaves out of a resource what it does not know, so what a template says is tested in the properties; here it is that a
+stack comes up from it.
 """
 
 import pytest
@@ -53,8 +53,12 @@ def test_compute(cloud, settings):
     name = f"compute-{len(settings)}"
     network = create(cloud, f"{name}-vpc", "vpc", {})
     outputs = create(cloud, name, "compute", network_of(network) | settings)
-    (cluster,) = cloud.client("ecs").describe_clusters(clusters=[outputs["Cluster"]])["clusters"]
-    assert cluster["status"] == "ACTIVE"
+    ecs = cloud.client("ecs")
+    (cluster,) = ecs.describe_clusters(clusters=[outputs["Cluster"]])["clusters"]
+    assert (cluster["status"], cluster["capacityProviders"]) == ("ACTIVE", [outputs["CapacityProvider"]])
+    (provider,) = ecs.describe_capacity_providers(capacityProviders=[outputs["CapacityProvider"]])["capacityProviders"]
+    assert provider["autoScalingGroupProvider"]["managedScaling"]["status"] == "ENABLED"
+    assert provider["autoScalingGroupProvider"]["managedTerminationProtection"] == "ENABLED"
     (group,) = cloud.client("autoscaling").describe_auto_scaling_groups(AutoScalingGroupNames=[outputs["AutoScalingGroup"]])["AutoScalingGroups"]
     assert group["VPCZoneIdentifier"] == network["Subnets"]
     assert len(group["MixedInstancesPolicy"]["LaunchTemplate"]["Overrides"]) >= 10
@@ -75,10 +79,11 @@ def test_sockguard_and_two_queues(cloud):
     described = ecs.describe_services(cluster=compute["Cluster"], services=services)["services"]
     definitions = [ecs.describe_task_definition(taskDefinition=one["taskDefinition"])["taskDefinition"] for one in described]
     assert sorted(one["family"] for one in definitions) == ["buildkite-agent-deploy", "buildkite-agent-linux", "sockguard"]
-    roles = cloud.client("iam").list_roles()["Roles"]
-    executions = {one["executionRoleArn"] for one in definitions}
-    assert len(executions) == 3 and executions <= {one["Arn"] for one in roles}
-    assert {linux["TaskRole"], deploy["TaskRole"]} <= {one["Arn"] for one in roles} - executions
+
+    stacks = cloud.client("cloudformation")
+    roles = {stacks.describe_stack_resource(StackName=f"queues-{queue}", LogicalResourceId=role)["StackResourceDetail"]["PhysicalResourceId"]
+             for queue in ("linux", "deploy") for role in ("TaskRole", "ExecutionRole")}
+    assert len(roles) == 4 and roles <= {one["RoleName"] for one in cloud.client("iam").list_roles()["Roles"]}
 
 
 def network_of(outputs):
