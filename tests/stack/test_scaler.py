@@ -387,8 +387,9 @@ def test_minimum_buffer_and_waiting_jobs(world):
     world.buildkite.say(waiting=4)
     world.function(MIN_AGENTS="1").polls()
     assert world.desired() == 1
-    world.function(IDLE_BUFFER="2").polls()
+    world.function(IDLE_BUFFER="2", BUILDKITE_QUEUE="a&name=ü").polls()
     assert world.desired() == 2
+    assert world.buildkite.asked[-1] == "/v3/metrics/queue?name=a%26name%3D%C3%BC"
     world.function(WAITING_JOBS="count").polls()
     assert world.desired() == 4
 
