@@ -71,5 +71,5 @@ USER 65532:65532
 ENTRYPOINT ["/sockguard"]
 # The guarded socket is at one place, whether flags say so or the configuration of an ECS host does.
 CMD ["--filename", "/run/sockguard/docker.sock"]
-HEALTHCHECK --interval=10s --timeout=6s --start-period=10s --retries=3 \
+HEALTHCHECK --interval=5s --timeout=6s --start-period=10s --retries=3 \
     CMD ["/sockguard", "health", "--filename", "/run/sockguard/docker.sock"]
