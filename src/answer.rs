@@ -18,6 +18,7 @@ mod networks;
 mod pick;
 mod progress;
 mod restore;
+pub mod room;
 pub mod scan;
 mod split;
 mod stream;
@@ -29,8 +30,8 @@ use crate::body::{Body, BodyError};
 use crate::engine::Engine;
 use crate::json::{self, Value};
 use crate::judge::Agent;
-use crate::lookup::{Lookup, Memory};
-use crate::owner::LABEL_PREFIX;
+use crate::lookup::{Lookup, Memory, text};
+use crate::owner::{AGENT_LABEL, BINDS_LABEL, OWNER_LABEL, SEAL_LABEL};
 use crate::permit::{Load, Progress, View};
 use crate::reference::Reference;
 use crate::refusal::Refusal;
@@ -39,13 +40,13 @@ use crate::world::{Container, Id};
 use bytes::Bytes;
 use hyper::body::Body as HttpBody;
 use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, TRANSFER_ENCODING};
-use hyper::{Method, Response};
+use hyper::{Method, Response, StatusCode};
 use known::Moment;
 pub use pick::{Picked, each, one};
+use room::{Place, Room};
 use scan::Show;
 pub use split::{Fields, Objects};
-use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::rc::Rc;
 use upstream::{LARGEST_DOCUMENT, OwnContainers, Upstream};
 
@@ -84,19 +85,20 @@ where
     U: Upstream,
     B: HttpBody<Data = Bytes, Error: Into<BodyError>> + Unpin + 'static,
 {
-    let list = |kind, response| edited(response, lists::List::new(kind, viewer.clone()));
+    let room = viewer.memory.room.clone();
+    let list = |kind, response| edited(response, lists::List::new(kind, viewer.clone()), viewer.memory.room.clone());
     match view {
         View::ContainerList => Ok(list(lists::Kind::Containers, response)),
         View::ImageList => Ok(list(lists::Kind::Images, response)),
         View::NetworkList => Ok(list(lists::Kind::Networks, response)),
         View::VolumeList => Ok(list(lists::Kind::Volumes, response)),
-        View::DiskUsage => Ok(edited(response, usage::Usage::new(viewer.clone()))),
+        View::DiskUsage => Ok(edited(response, usage::Usage::new(viewer.clone()), room)),
         View::Events => {
             let separator = match response.headers().get(CONTENT_TYPE).map(HeaderValue::as_bytes) {
                 Some(kind) if kind.starts_with(b"application/json-seq") => events::Separator::Record,
                 _ => events::Separator::LineFeed,
             };
-            Ok(edited(response, events::Events::new(viewer.clone(), separator)))
+            Ok(edited(response, events::Events::new(viewer.clone(), separator), room))
         }
         View::Container
         | View::Image
@@ -106,9 +108,14 @@ where
         | View::Volume
         | View::VolumeCreated
         | View::Info => {
-            let (head, document) = whole(response).await?;
-            let shown = self::document(view, viewer, sent, document.trim_ascii()).await?;
-            Ok(Response::from_parts(head, Body::full(shown)))
+            let (head, document, place) = whole(response, &room).await?;
+            let mut shown = self::document(view, viewer, sent, document.trim_ascii()).await?;
+            shown.shrink_to_fit();
+            let body = match place {
+                Some(place) => Body::edited(room::Placed::new(shown.into(), place)),
+                None => Body::full(shown),
+            };
+            Ok(Response::from_parts(head, body))
         }
     }
 }
@@ -243,7 +250,7 @@ where
     U: Upstream,
     B: HttpBody<Data = Bytes, Error: Into<BodyError>> + Unpin + 'static,
 {
-    let (head, answer) = whole(response).await?;
+    let (head, answer, _) = whole(response, &viewer.memory.room).await?;
     let id = scan::text_of(&answer, "Id")?.into_owned();
     if id.is_empty() || !id.bytes().all(|b| b.is_ascii_alphanumeric()) {
         return Err(Refusal::Engine { message: "the engine's answer names no container".to_owned() });
@@ -303,20 +310,25 @@ async fn confirmed(
     judged: &Judged<'_>,
 ) -> Result<Option<Container>, Refusal> {
     let (agent, upstream) = (&*viewer.agent, &*viewer.upstream);
-    // One that is gone already was removed by another of the agent's requests.
-    let Some(found) = upstream::document(upstream, &format!("/containers/{id}/json")).await? else { return Ok(None) };
-    let (mut image, mut config, mut mounts) = (Cow::default(), &b"{}"[..], &b"null"[..]);
-    for member in scan::members(&found) {
-        let scan::Member { key, value, .. } = member?;
-        match key {
-            b"Image" => image = scan::text(value).unwrap_or_default(),
-            b"Config" => config = value,
-            b"Mounts" => mounts = value,
-            _ => {}
+    const FIELDS: Fields = &[
+        &["Image"],
+        &["Mounts"],
+        &["Config", "Image"],
+        &["Config", "Labels", OWNER_LABEL],
+        &["Config", "Labels", SEAL_LABEL],
+        &["Config", "Labels", AGENT_LABEL],
+        &["Config", "Labels", BINDS_LABEL],
+    ];
+    let found = match one(upstream, &format!("/containers/{id}/json"), FIELDS).await? {
+        (StatusCode::OK, found) => found,
+        // One that is gone already was removed by another of the agent's requests.
+        (StatusCode::NOT_FOUND, _) => return Ok(None),
+        (status, _) => {
+            return Err(Refusal::Engine { message: format!("the engine answered {status} for container {id}") });
         }
-    }
-    if image != judged.image.as_str() {
-        return Err(made_from_another(config));
+    };
+    if text(&found, &["Image"]) != judged.image.as_str() {
+        return Err(made_from_another(&text(&found, &["Config", "Image"])));
     }
     for name in judged.volumes {
         let mut path = "/volumes/".to_owned();
@@ -328,33 +340,22 @@ async fn confirmed(
         }
         volumes::remember(&volume, viewer, sent)?;
     }
-    if !scan::is_null(mounts) {
-        for mount in scan::items(mounts) {
-            let name = scan::text_of(mount?.value, "Name")?;
-            // Such a name is a new volume's or, by `VolumesFrom`, one of another own container.
-            if volumes::made_up(&name) {
-                viewer.memory.known.volume(&name, sent);
-            }
+    for mount in found.at(&["Mounts"]).and_then(Value::as_array).unwrap_or_default() {
+        let name = text(mount, &["Name"]);
+        // Such a name is a new volume's or, by `VolumesFrom`, one of another own container.
+        if volumes::made_up(&name) {
+            viewer.memory.known.volume(&name, sent);
         }
     }
     viewer.memory.known.container(id);
-    let mut labels = BTreeMap::new();
-    if let Some(set) = scan::find(config, "Labels")?.filter(|m| !scan::is_null(m.value)) {
-        for label in scan::members(set.value) {
-            let label = label?;
-            // No others are remembered.
-            let key = scan::decoded(label.key).filter(|key| key.starts_with(LABEL_PREFIX));
-            if let (Some(key), Some(value)) = (key, scan::text(label.value)) {
-                labels.insert(key.into_owned(), value.into_owned());
-            }
-        }
-    }
+    let labels = found.at(&["Config", "Labels"]).and_then(Value::as_object).into_iter().flat_map(json::Object::iter);
+    // No others are remembered.
+    let labels = labels.filter_map(|(key, value)| Some((key.to_owned(), value.as_str()?.to_owned()))).collect();
     Ok(Some(Container { id: Id::new(id), labels }))
 }
 
 /// The refusal where a container was made from another image than the judged one, whose name is not there any more.
-fn made_from_another(config: &[u8]) -> Refusal {
-    let name = scan::text_of(config, "Image").unwrap_or_default();
+fn made_from_another(name: &str) -> Refusal {
     let last = name.rsplit('/').next().unwrap_or_default();
     let tag = if last.contains([':', '@']) { "" } else { ":latest" };
     Refusal::absent(format!("No such image: {name}{tag}"))
@@ -378,7 +379,8 @@ pub fn named<B>(
 where
     B: HttpBody<Data = Bytes, Error: Into<BodyError>> + Unpin + 'static,
 {
-    edited(response, naming::Naming::new(Rc::clone(world), names, from, labels))
+    let room = world.memory.room.clone();
+    edited(response, naming::Naming::new(Rc::clone(world), names, from, labels), room)
 }
 
 /// The progress of a load, in which the images get their names. These were `known` before.
@@ -386,27 +388,37 @@ pub fn loaded<B>(world: &Rc<Lookup>, loads: Vec<Load>, known: BTreeSet<Id>, resp
 where
     B: HttpBody<Data = Bytes, Error: Into<BodyError>> + Unpin + 'static,
 {
-    edited(response, loading::Loading::new(Rc::clone(world), loads, known))
+    let room = world.memory.room.clone();
+    edited(response, loading::Loading::new(Rc::clone(world), loads, known), room)
 }
 
-/// The head and the whole body of an answer.
-async fn whole<B>(response: Response<B>) -> Result<(hyper::http::response::Parts, Bytes), Refusal>
+/// The head and the whole body of an answer, and the place of a large one.
+async fn whole<B>(
+    response: Response<B>,
+    room: &Room,
+) -> Result<(hyper::http::response::Parts, Bytes, Option<Place>), Refusal>
 where
     B: HttpBody<Data = Bytes, Error: Into<BodyError>> + Unpin,
 {
     let (mut head, body) = response.into_parts();
     unframed(&mut head.headers);
-    Ok((head, upstream::collect(body, LARGEST_DOCUMENT).await?))
+    let mut place = None;
+    let document = upstream::collect_in(body, LARGEST_DOCUMENT, async || {
+        place = Some(room.place().await?);
+        Ok(())
+    })
+    .await?;
+    Ok((head, document, place))
 }
 
-fn edited<B, E>(response: Response<B>, editor: E) -> Response<Body>
+fn edited<B, E>(response: Response<B>, editor: E, room: Room) -> Response<Body>
 where
     B: HttpBody<Data = Bytes, Error: Into<BodyError>> + Unpin + 'static,
     E: stream::Editor + 'static,
 {
     let (mut head, body) = response.into_parts();
     unframed(&mut head.headers);
-    Response::from_parts(head, stream::edited(body, editor))
+    Response::from_parts(head, stream::edited(body, editor, room))
 }
 
 /// An edited body has a length of its own.

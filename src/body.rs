@@ -5,9 +5,10 @@ use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 
 /// A refused request's body is read and dropped so long, and so far.
@@ -25,8 +26,7 @@ const SMALL: usize = 64 << 10;
 static BODIES: Semaphore = Semaphore::const_new(64 << 20);
 
 /// So much memory the documents that were read from larger bodies take at once.
-const DOCUMENTS_LIMIT: usize = 64 << 20;
-static DOCUMENTS: Semaphore = Semaphore::const_new(DOCUMENTS_LIMIT);
+static DOCUMENTS: Semaphore = Semaphore::const_new(64 << 20);
 
 /// What a value of a JSON document takes beside its text.
 const VALUE: usize = 96;
@@ -34,12 +34,34 @@ const VALUE: usize = 96;
 /// A JSON document has at most so many values. A container with a thousand of everything has a tenth of it.
 const MOST_VALUES: usize = 100_000;
 
+/// So much of both an owner takes at most, so that room is left for the others.
+const OWNERS: usize = 24 << 20;
+
+/// A JSON document whose text is shorter takes none of its owner's share.
+const SMALL_DOCUMENT: usize = 8 << 10;
+
 /// So long a large body waits for others to make room.
 const ROOM: Duration = Duration::from_secs(10);
 
+/// What an owner may take of the memory for large bodies.
+#[derive(Debug)]
+pub struct Allowance {
+    bodies: Arc<Semaphore>,
+    documents: Arc<Semaphore>,
+}
+
+impl Default for Allowance {
+    fn default() -> Self {
+        Self { bodies: Arc::new(Semaphore::new(OWNERS)), documents: Arc::new(Semaphore::new(OWNERS)) }
+    }
+}
+
 /// A share of the memory for large bodies. Dropping it gives it back.
 #[derive(Debug, Default)]
-pub struct Share(Option<SemaphorePermit<'static>>);
+pub struct Share {
+    of_owner: Option<OwnedSemaphorePermit>,
+    of_all: Option<SemaphorePermit<'static>>,
+}
 
 /// A body that was read whole.
 #[derive(Debug, Default)]
@@ -62,12 +84,13 @@ impl Whole {
         (self.bytes, self.share)
     }
 
-    /// Waits for the memory that the JSON document in this body takes, as long as it is there.
+    /// Waits for the memory that the JSON document in this body takes, as long as it is there. What takes nothing of the
+    /// memory for large bodies takes of its owner's share all the same: there may be very many.
     ///
     /// # Errors
     /// There is none for too long; the document has too many values.
-    pub async fn room_for_document(&self) -> Result<Share, Refusal> {
-        if self.share.0.is_none() {
+    pub async fn room_for_document(&self, allowance: &Allowance) -> Result<Share, Refusal> {
+        if self.bytes.len() <= SMALL_DOCUMENT {
             return Ok(Share::default());
         }
         let values = values(&self.bytes);
@@ -76,7 +99,8 @@ impl Whole {
             return Err(Refusal::TooLarge { message });
         }
         let size = self.bytes.len().saturating_add(values.saturating_mul(VALUE));
-        share(&DOCUMENTS, size.min(DOCUMENTS_LIMIT)).await
+        let all = self.share.of_all.is_some().then_some(&DOCUMENTS);
+        share(&allowance.documents, all, size.min(OWNERS)).await
     }
 }
 
@@ -95,10 +119,19 @@ fn values(document: &[u8]) -> usize {
     count
 }
 
-async fn share(of: &'static Semaphore, size: usize) -> Result<Share, Refusal> {
+/// Waits for the owner's share, and then for one of all.
+async fn share(owner: &Arc<Semaphore>, all: Option<&'static Semaphore>, size: usize) -> Result<Share, Refusal> {
     let permits = u32::try_from(size).unwrap_or(u32::MAX);
-    match timeout(ROOM, of.acquire_many(permits)).await {
-        Ok(Ok(permit)) => Ok(Share(Some(permit))),
+    let both = async {
+        let of_owner = Some(Arc::clone(owner).acquire_many_owned(permits).await?);
+        let of_all = match all {
+            Some(all) => Some(all.acquire_many(permits).await?),
+            None => None,
+        };
+        Ok::<_, AcquireError>(Share { of_owner, of_all })
+    };
+    match timeout(ROOM, both).await {
+        Ok(Ok(share)) => Ok(share),
         Ok(Err(_)) | Err(_) => Err(Refusal::Unavailable {
             message: "sockguard: too many large request bodies at once, try again".to_owned(),
         }),
@@ -165,7 +198,7 @@ impl Gather {
 ///
 /// # Errors
 /// A body that is too long, breaks off, or does not come, or a large one while others take all the memory for such.
-pub async fn read(body: &mut Option<Incoming>, limit: usize) -> Result<Whole, Refusal> {
+pub async fn read(body: &mut Option<Incoming>, limit: usize, allowance: &Allowance) -> Result<Whole, Refusal> {
     let Some(incoming) = body.as_mut().filter(|incoming| !incoming.is_end_stream()) else {
         *body = None;
         return Ok(Whole::default());
@@ -186,14 +219,14 @@ pub async fn read(body: &mut Option<Incoming>, limit: usize) -> Result<Whole, Re
             if first.len() + joined.len() + data.len() > limit {
                 return Err(too_long());
             }
-            if taken.0.is_none() && first.len() + joined.len() + data.len() > SMALL {
-                taken = share(&BODIES, length.unwrap_or(limit)).await?;
+            if taken.of_owner.is_none() && first.len() + joined.len() + data.len() > SMALL {
+                taken = share(&allowance.bodies, Some(&BODIES), length.unwrap_or(limit)).await?;
             }
             // Most bodies come in one piece.
             if first.is_empty() && joined.is_empty() {
                 first = data;
             } else {
-                if joined.is_empty() && taken.0.is_some() {
+                if joined.is_empty() && taken.of_owner.is_some() {
                     joined.reserve_exact(length.unwrap_or_default());
                 }
                 joined.extend_from_slice(&std::mem::take(&mut first));
@@ -318,26 +351,39 @@ mod tests {
 
     #[tokio::test]
     async fn large_bodies_wait_for_room() {
-        let room: &'static Semaphore = Box::leak(Box::new(Semaphore::new(100)));
-        let first = share(room, 70).await.expect("room");
-        let mut second = Box::pin(share(room, 40));
-        assert!(timeout(Duration::from_millis(20), &mut second).await.is_err());
+        let all: &'static Semaphore = Box::leak(Box::new(Semaphore::new(100)));
+        let owners = [Arc::new(Semaphore::new(80)), Arc::new(Semaphore::new(80))];
+        let [one, other] = &owners;
+        let first = share(one, Some(all), 70).await.expect("room");
+        // Neither for another of the same owner, nor of all together.
+        for owner in &owners {
+            let mut second = Box::pin(share(owner, Some(all), 40));
+            assert!(timeout(Duration::from_millis(20), &mut second).await.is_err());
+        }
+        drop(share(other, None, 80).await.expect("room of its own"));
+        drop(share(other, Some(all), 30).await.expect("room"));
         drop(first);
-        drop(second.await.expect("room again"));
-        assert_eq!(room.available_permits(), 100);
+        drop(share(one, Some(all), 40).await.expect("room again"));
+        assert_eq!((all.available_permits(), one.available_permits()), (100, 80));
     }
 
     #[tokio::test]
     async fn a_document_takes_room_by_its_values() {
-        let text = Bytes::from(format!("[{}1]", "0,".repeat(MOST_VALUES - 1)));
-        let small = Whole { bytes: text.clone(), share: Share::default() };
-        assert!(small.room_for_document().await.expect("room").0.is_none());
-        let large = Whole { bytes: text, share: share(&BODIES, 1).await.expect("room") };
-        let room = large.room_for_document().await.expect("room").0.expect("a share");
-        assert!(room.num_permits() > MOST_VALUES * VALUE);
-        let heavy = vec![b'['; 4 << 20];
-        let heavy = Whole { bytes: heavy.into(), share: share(&BODIES, 1).await.expect("room") };
-        assert!(matches!(heavy.room_for_document().await, Err(Refusal::TooLarge { .. })));
+        let allowance = Allowance::default();
+        let taken = |share: &Share| share.of_owner.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+        let whole = |text: Vec<u8>| Whole { bytes: text.into(), share: Share::default() };
+        let small = whole(vec![b'['; SMALL_DOCUMENT]);
+        assert_eq!(taken(&small.room_for_document(&allowance).await.expect("room")), 0);
+        let text = format!("[{}1]", "0,".repeat(MOST_VALUES - 1)).into_bytes();
+        let usual = whole(text.clone());
+        let room = usual.room_for_document(&allowance).await.expect("room");
+        assert!(taken(&room) > MOST_VALUES * VALUE && room.of_all.is_none());
+        let share = share(&allowance.bodies, Some(&BODIES), 1).await.expect("room");
+        let large = Whole { bytes: text.into(), share };
+        let room = large.room_for_document(&allowance).await.expect("room");
+        assert!(taken(&room) > MOST_VALUES * VALUE && room.of_all.is_some());
+        let heavy = whole(vec![b'['; 4 << 20]);
+        assert!(matches!(heavy.room_for_document(&allowance).await, Err(Refusal::TooLarge { .. })));
         assert_eq!(values(br#"{"a,\":[":[",{",1]}"#), 4);
     }
 }

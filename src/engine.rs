@@ -19,6 +19,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 use tokio::net::UnixStream;
+use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 
 /// This many connections are kept.
@@ -29,6 +30,9 @@ const IDLE: Duration = Duration::from_secs(60);
 
 /// An answer to a call of our own is at most this long.
 const CALL_LIMIT: usize = 32 << 20;
+
+/// One answer at a time is read that is longer than this.
+const SMALL: usize = 64 << 10;
 
 /// A call of our own that takes longer is given up.
 const CALL_TIMEOUT: Duration = Duration::from_secs(60);
@@ -44,6 +48,8 @@ const AGENT: &str = concat!("sockguard/", env!("CARGO_PKG_VERSION"));
 pub struct Engine {
     socket: PathBuf,
     kept: RefCell<Vec<Kept>>,
+    /// Held while a large answer to a call of our own is read.
+    large: Semaphore,
     /// Who may change what its containers mount, and who checks it.
     pub turns: Turns,
 }
@@ -58,7 +64,7 @@ struct Kept {
 impl Engine {
     /// The engine behind this socket. Nothing is connected yet.
     pub fn new(socket: PathBuf) -> Self {
-        Self { socket, kept: RefCell::default(), turns: Turns::default() }
+        Self { socket, kept: RefCell::default(), large: Semaphore::new(1), turns: Turns::default() }
     }
 
     /// The path of its socket.
@@ -169,9 +175,16 @@ impl Engine {
         let exchange = async {
             let response = self.send(request).await?;
             let status = response.status();
-            let body = Limited::new(response.into_body(), CALL_LIMIT).collect().await;
-            let body = body.map_err(|e| self.failed(&format!("broke off its answer: {e}")))?;
-            Ok((status, body.to_bytes()))
+            let mut body = Limited::new(response.into_body(), CALL_LIMIT);
+            let (mut whole, mut room) = (Vec::new(), None);
+            while let Some(frame) = body.frame().await {
+                let frame = frame.map_err(|e| self.failed(&format!("broke off its answer: {e}")))?;
+                whole.extend_from_slice(frame.data_ref().map_or(&[], |data| data));
+                if whole.len() > SMALL && room.is_none() {
+                    room = Some(self.large.acquire().await);
+                }
+            }
+            Ok((status, Bytes::from(whole)))
         };
         timeout(CALL_TIMEOUT, exchange).await.unwrap_or_else(|_| Err(self.failed("does not answer")))
     }

@@ -2,8 +2,8 @@
 //! remembered between requests. Nothing remembered matters: forgetting it costs a look-up, or makes an image shared.
 
 use crate::answer::scan::{self, Broken};
-use crate::answer::{self, Fields, Objects, known::Known};
-use crate::body::Body;
+use crate::answer::{self, Fields, Objects, known::Known, room::Room};
+use crate::body::{Allowance, Body};
 use crate::engine::{self, Engine};
 use crate::json::{self, Object, Value};
 use crate::judge::{Agent, ports};
@@ -52,6 +52,10 @@ pub struct Memory {
     pub quotas: Quotas,
     /// What is known of the owner's objects, for events.
     pub known: Known,
+    /// What the owner may take of the memory for large bodies.
+    pub allowance: Allowance,
+    /// What the owner's connections have for large parts of answers.
+    pub room: Room,
     /// Held while the owner's bridge is made, so that requests that come at once make one.
     pub bridge: tokio::sync::Mutex<()>,
     /// Where sockguard runs, once the engine was there to be asked.

@@ -108,12 +108,12 @@ async fn decide(
     let document = match judge::body_kind(&target.route) {
         // What is refused or answered without the engine takes any body.
         BodyKind::Empty if matches!(target.route, Route::Lacking(_)) => None,
-        BodyKind::Empty => nothing(body).await?,
+        BodyKind::Empty => nothing(guard, body).await?,
         BodyKind::Unread => {
-            body::read(body, EMPTY_LIMIT).await?;
+            body::read(body, EMPTY_LIMIT, &guard.world.memory.allowance).await?;
             None
         }
-        BodyKind::Json => document(head, body, room).await?,
+        BodyKind::Json => document(guard, head, body, room).await?,
         BodyKind::Stream => None,
     };
     let registry_auth = match target.route {
@@ -152,7 +152,7 @@ async fn perform(
     let inspected = inspected(guard, &head, &mut permitted, body, &mut answer).await?;
     let checks = before.iter().any(|step| matches!(step, Step::HoldBinds { .. }));
     let gathered = match checks && guard.world.agent.caller.is_some() {
-        true => Some(gather(body).await?.into_parts()),
+        true => Some(gather(guard, body).await?.into_parts()),
         false => None,
     };
     let mut request = upstream(&head, permitted, body)?;
@@ -242,8 +242,8 @@ fn well_formed(head: &Parts) -> Result<(), Refusal> {
 }
 
 /// Reads a body where none belongs.
-async fn nothing(body: &mut Option<Incoming>) -> Result<Option<Value>, Refusal> {
-    let bytes = body::read(body, EMPTY_LIMIT).await?;
+async fn nothing(guard: &Guard, body: &mut Option<Incoming>) -> Result<Option<Value>, Refusal> {
+    let bytes = body::read(body, EMPTY_LIMIT, &guard.world.memory.allowance).await?;
     match bytes.trim_ascii() {
         b"" | b"null" | b"{}" => Ok(None),
         _ => Err(Refusal::malformed("this endpoint takes no body")),
@@ -251,8 +251,14 @@ async fn nothing(body: &mut Option<Incoming>) -> Result<Option<Value>, Refusal> 
 }
 
 /// Reads a JSON body. The engine takes none of another type.
-async fn document(head: &Parts, body: &mut Option<Incoming>, room: &mut Share) -> Result<Option<Value>, Refusal> {
-    let bytes = body::read(body, DOCUMENT_LIMIT).await?;
+async fn document(
+    guard: &Guard,
+    head: &Parts,
+    body: &mut Option<Incoming>,
+    room: &mut Share,
+) -> Result<Option<Value>, Refusal> {
+    let allowance = &guard.world.memory.allowance;
+    let bytes = body::read(body, DOCUMENT_LIMIT, allowance).await?;
     if bytes.trim_ascii().is_empty() {
         return Ok(None);
     }
@@ -263,15 +269,15 @@ async fn document(head: &Parts, body: &mut Option<Incoming>, room: &mut Share) -
         let kind: String = kind.chars().take(80).collect();
         return Err(Refusal::rejected(format!("Content-Type specified ({kind}) must be 'application/json'")));
     }
-    *room = bytes.room_for_document().await?;
+    *room = bytes.room_for_document(allowance).await?;
     json::parse(&bytes)
         .map(Some)
         .map_err(|e| Refusal::malformed(format!("the body is not the JSON that can be read in one way: {e}")))
 }
 
 /// Reads the upload of a client that is about to stand still, and so could not go on with it.
-async fn gather(body: &mut Option<Incoming>) -> Result<body::Whole, Refusal> {
-    body::read(body, GATHERED_LIMIT).await.map_err(|refusal| match refusal {
+async fn gather(guard: &Guard, body: &mut Option<Incoming>) -> Result<body::Whole, Refusal> {
+    body::read(body, GATHERED_LIMIT, &guard.world.memory.allowance).await.map_err(|refusal| match refusal {
         Refusal::TooLarge { message } => {
             let why = "this is all that is copied at once into a container whose binds are checked";
             Refusal::TooLarge { message: format!("{message}: {why}") }

@@ -17,6 +17,7 @@ use crate::refusal::Refusal;
 use crate::route::percent_encode;
 use crate::world::Id;
 use hyper::{Method, StatusCode};
+use std::collections::HashSet;
 use std::fmt;
 use std::time::Duration;
 
@@ -325,9 +326,9 @@ async fn remove_while(
     goes_on: impl Fn() -> bool,
     mut tell: impl FnMut(&Object, &Outcome),
 ) -> Result<(), Refusal> {
-    let is_agent = |object: &Object| objects.iter().any(|other| other.agent() == Some(&object.id));
+    let agents: HashSet<&Id> = objects.iter().filter_map(Object::agent).collect();
     let mut last = Vec::new();
-    for object in objects.iter().filter(|object| !is_agent(object)) {
+    for object in objects.iter().filter(|object| !agents.contains(&object.id)) {
         match object.kind {
             Kind::Image => last.push(object),
             Kind::Container | Kind::Network | Kind::Volume if !goes_on() => return Ok(()),

@@ -37,6 +37,10 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// So long a connection may stay that nobody is served on.
 const STRANGERS: Duration = Duration::from_secs(10);
 
+/// So many connections an owner's agents have at most. Each whose client does not read holds what the engine sent: some
+/// hundred KiB.
+const SEATS: usize = 512;
+
 /// How often a connection looks at its watch while a request runs. Only requests that are longer pay for noticing that
 /// their client has gone.
 const TICK: Duration = Duration::from_millis(500);
@@ -178,7 +182,7 @@ struct Seat {
 impl Seat {
     fn take(peers: &Rc<Peers>, who: String) -> Option<Self> {
         let all = peers.limits.connections;
-        let most = (all / 4).max((all / 2).min(256));
+        let most = (all / 4).max((all / 2).min(256)).min(SEATS);
         let mut seats = peers.seats.borrow_mut();
         let taken = seats.entry(who.clone()).or_default();
         if *taken >= most {

@@ -80,6 +80,10 @@ impl<U: Upstream> Editor for Events<U> {
         Ok(())
     }
 
+    fn holds(&self) -> usize {
+        self.splitter.held()
+    }
+
     async fn finish(&mut self, _: &mut Vec<u8>) -> Result<(), BodyError> {
         Ok(self.splitter.finish()?)
     }

@@ -116,6 +116,10 @@ impl<U: Upstream> Editor for List<U> {
         Ok(())
     }
 
+    fn holds(&self) -> usize {
+        self.splitter.held()
+    }
+
     async fn finish(&mut self, _: &mut Vec<u8>) -> Result<(), BodyError> {
         Ok(self.splitter.finish()?)
     }

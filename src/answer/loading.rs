@@ -103,6 +103,10 @@ impl Editor for Loading {
         Ok(())
     }
 
+    fn holds(&self) -> usize {
+        self.splitter.held()
+    }
+
     async fn finish(&mut self, _out: &mut Vec<u8>) -> Result<(), BodyError> {
         self.splitter.finish()?;
         Ok(())

@@ -53,6 +53,10 @@ impl Editor for Naming {
         Ok(())
     }
 
+    fn holds(&self) -> usize {
+        self.splitter.held()
+    }
+
     async fn finish(&mut self, out: &mut Vec<u8>) -> Result<(), BodyError> {
         self.splitter.finish()?;
         // A build that failed tells of no image.

@@ -155,7 +155,6 @@ impl Splitter {
     }
 
     /// So many bytes are held.
-    #[cfg(test)]
     pub fn held(&self) -> usize {
         self.held.capacity()
     }

@@ -1,5 +1,6 @@
 //! A body that is edited while it passes.
 
+use super::room::{Place, Room, SMALL};
 use crate::body::{Body, BodyError};
 use bytes::Bytes;
 use http_body_util::BodyExt;
@@ -17,22 +18,30 @@ pub trait Editor {
     /// Reads a piece and writes what the client may see of it.
     async fn piece(&mut self, piece: &[u8], out: &mut Vec<u8>) -> Result<(), BodyError>;
 
+    /// So many bytes of a part are held that is not read to its end.
+    fn holds(&self) -> usize;
+
     /// The answer has ended: writes what the client gets beyond it. An error says that it ended too early.
     async fn finish(&mut self, out: &mut Vec<u8>) -> Result<(), BodyError>;
 }
 
-/// The body that `editor` makes of another. Each piece goes on as soon as it is edited.
-pub fn edited<B, E>(body: B, editor: E) -> Body
+/// The body that `editor` makes of another. Each piece goes on as soon as it is edited; a large one has its place in the
+/// owner's room.
+pub fn edited<B, E>(body: B, editor: E, room: Room) -> Body
 where
     B: HttpBody<Data = Bytes, Error: Into<BodyError>> + Unpin + 'static,
     E: Editor + 'static,
 {
-    Body::edited(Edited { state: State::Ready(Box::new(Source { body, editor, begun: false, ended: false })) })
+    Body::edited(Edited {
+        state: State::Ready(Box::new(Source { body, editor, room, place: None, begun: false, ended: false })),
+    })
 }
 
 struct Source<B, E> {
     body: B,
     editor: E,
+    room: Room,
+    place: Option<Place>,
     begun: bool,
     ended: bool,
 }
@@ -62,9 +71,18 @@ where
                 return (self, Some(Err(error)));
             }
         }
+        if self.editor.holds() <= SMALL {
+            // The client has taken what was large.
+            self.place = None;
+        }
         loop {
             if self.ended {
                 return (self, None);
+            }
+            if self.editor.holds() > SMALL
+                && let Err(refusal) = self.take_place().await
+            {
+                return (self, Some(Err(refusal)));
             }
             match self.body.frame().await {
                 None => {
@@ -84,11 +102,24 @@ where
                         return (self, Some(Err(error)));
                     }
                     if !out.is_empty() {
+                        if out.len() > SMALL {
+                            out.shrink_to_fit();
+                            if let Err(refusal) = self.take_place().await {
+                                return (self, Some(Err(refusal)));
+                            }
+                        }
                         return (self, Some(Ok(out.into())));
                     }
                 }
             }
         }
+    }
+
+    async fn take_place(&mut self) -> Result<(), BodyError> {
+        if self.place.is_none() {
+            self.place = Some(self.room.place().await.map_err(|refusal| refusal.message(""))?);
+        }
+        Ok(())
     }
 }
 

@@ -127,7 +127,7 @@ fn viewer(upstream: &Rc<Recorded>) -> Viewer<Recorded> {
 }
 
 fn wait<F: Future>(future: F) -> F::Output {
-    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
     runtime.block_on(future)
 }
 

@@ -2,6 +2,7 @@
 
 use super::known::Moment;
 use super::labels::Holder;
+use super::room::SMALL;
 use super::scan::{self, Broken};
 use super::split::{Fields, Objects, Parts, Splitter, Token};
 use super::{Viewer, images, pick};
@@ -202,18 +203,40 @@ pub async fn document(upstream: &impl Upstream, path: &str) -> Result<Option<Byt
 ///
 /// # Errors
 /// It is larger than `most`, or it was cut off.
-pub async fn collect<B>(mut body: B, most: usize) -> Result<Bytes, Refusal>
+pub async fn collect<B>(body: B, most: usize) -> Result<Bytes, Refusal>
 where
     B: HttpBody<Data = Bytes, Error: Into<BodyError>> + Unpin,
 {
+    collect_in(body, most, async || Ok(())).await
+}
+
+/// Reads a body whole. Where it is large, it waits for `room` before it holds more.
+///
+/// # Errors
+/// As [`collect`]; there is no room.
+pub async fn collect_in<B>(
+    mut body: B,
+    most: usize,
+    room: impl AsyncFnOnce() -> Result<(), Refusal>,
+) -> Result<Bytes, Refusal>
+where
+    B: HttpBody<Data = Bytes, Error: Into<BodyError>> + Unpin,
+{
+    let mut room = Some(room);
     let mut whole = Vec::new();
     let mut first = None;
     while let Some(frame) = body.frame().await {
         let frame =
             frame.map_err(|e| Refusal::Engine { message: format!("the engine's answer was cut off: {}", e.into()) })?;
         let Ok(piece) = frame.into_data() else { continue };
-        if whole.len() + first.as_ref().map_or(0, Bytes::len) + piece.len() > most {
+        let length = whole.len() + first.as_ref().map_or(0, Bytes::len) + piece.len();
+        if length > most {
             return Err(Refusal::Engine { message: "the engine's answer is too large".to_owned() });
+        }
+        if length > SMALL
+            && let Some(room) = room.take()
+        {
+            room().await?;
         }
         // Most documents come in one piece, which needs no copy.
         match (first.take(), whole.is_empty()) {

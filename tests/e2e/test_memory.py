@@ -176,6 +176,37 @@ def test_many_large_bodies_at_once(fresh):
     raw(fresh.socket, "DELETE", "/networks/meanwhile")
 
 
+@pytest.mark.parametrize("kind", ["inspections", "events"])
+def test_large_answers_that_nobody_reads(fresh, kind):
+    """A few of them are held at a time. Where somebody reads, all come."""
+    large = {"Env": ["x=" + "x" * MIB]} if kind == "inspections" else {"Labels": {"x": "x" * (200 << 10)}}
+    container = create(fresh.socket, **large)
+    if kind == "inspections":
+        unread = [Conn(fresh.socket, timeout=120) for _ in range(60)]
+        for conn in unread:
+            conn.send(request_bytes("GET", f"/containers/{container}/json"))
+    else:
+        unread = [open_stream(fresh.socket, "GET", "/events", timeout=120)[0] for _ in range(100)]
+        for number in range(3):
+            name = f"large{number}-{os.getpid()}"
+            assert raw(fresh.socket, "POST", f"/containers/{container}/rename?name={name}").status == 204
+    answered = lambda: select.select([conn.socket for conn in unread], [], [], 0.1)[0]  # noqa: E731
+    until(answered, what="an answer")
+    # Others are served meanwhile.
+    assert raw(fresh.socket, "GET", "/_ping", timeout=120).status == 200
+    if kind == "inspections":
+        while unread:
+            ready = until(answered, 120, what=lambda: f"the answers on {len(unread)} connections")
+            for conn in [conn for conn in unread if conn.socket in ready]:
+                assert conn.answer().status == 200
+                unread.remove(conn)
+                conn.close()
+    assert fresh.memory() < 64 * MIB, fresh.memory()
+    for conn in unread:
+        conn.close()
+    assert raw(fresh.socket, "DELETE", f"/containers/{container}?force=1", timeout=120).status == 204
+
+
 def test_memory_does_not_grow_with_requests(fresh):
     def work(times):
         with Conn(fresh.socket) as conn:
