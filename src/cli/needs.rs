@@ -92,8 +92,14 @@ async fn own_cgroup_parent(engine: &Engine) -> Result<String, Failure> {
     }
 }
 
+/// The directory of the engine's volumes, by its own word.
+async fn volumes(engine: &Engine) -> Option<PathBuf> {
+    let (_, info) = ask(engine, "/info").await.ok()?;
+    Some(Path::new(info.at(&["DockerRootDir"])?.as_str()?).join("volumes"))
+}
+
 /// Says what an operator should know about the engine: whether it is there, and how binds are kept below the roots of
-/// the policies.
+/// the policies, and below the engine's volumes, where most of what agents have mounted themselves is.
 pub async fn report(engine: &Engine, policies: &[Rc<Policy>], guarded: &[PathBuf]) {
     let version = match crate::lookup::api_version(engine).await {
         Ok(version) => version,
@@ -109,9 +115,12 @@ pub async fn report(engine: &Engine, policies: &[Rc<Policy>], guarded: &[PathBuf
     let api = format!("engine API {major}.{minor}");
     let roots = policies.iter().flat_map(|policy| {
         let unverified = policy.bind.unverified_binds;
-        policy.bind.roots.iter().map(move |root| (root.path.as_path(), unverified))
+        policy.bind.roots.iter().map(move |root| (root.path.clone(), unverified))
     });
-    let roots: BTreeSet<(&Path, bool)> = roots.collect();
+    let mut roots: BTreeSet<(PathBuf, bool)> = roots.collect();
+    if let Some(policy) = policies.iter().find(|policy| policy.bind.own_mounts) {
+        roots.extend(volumes(engine).await.map(|volumes| (volumes, policy.bind.unverified_binds)));
+    }
     if roots.is_empty() {
         tracing::info!("{api}; no host path may be mounted (-allow-bind, or bind.roots of a policy)");
     }
@@ -119,7 +128,7 @@ pub async fn report(engine: &Engine, policies: &[Rc<Policy>], guarded: &[PathBuf
         let path = root.display();
         if version >= SUBPATHS {
             tracing::info!("{api}; binds below {path} are mounted as sub-paths, out of which no symbolic link leads");
-        } else if place.sees(root, engine.socket()).await {
+        } else if place.sees(&root, engine.socket()).await {
             tracing::info!("{api}; binds below {path} are checked for symbolic links at every start");
         } else if unverified {
             tracing::warn!("{api}; binds below {path} CANNOT be checked: symbolic links lead wherever they point");

@@ -59,15 +59,19 @@ class Host:
         out, err = harness.demux(answer.body)
         return (out + err).decode(errors="replace")
 
-    def decisions(self):
-        """The audit's lines, parsed."""
+    def lines(self):
+        """What it wrote, without what is only for people."""
         lines = []
         for line in self.log().splitlines():
             try:
                 lines.append(json.loads(line))
             except ValueError:
                 pass
-        return [line for line in lines if "verdict" in line]
+        return lines
+
+    def decisions(self):
+        """The audit's lines."""
+        return [line for line in self.lines() if "verdict" in line]
 
 
 @dataclass

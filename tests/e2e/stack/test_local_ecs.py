@@ -150,6 +150,10 @@ def test_sockguard_has_only_what_it_needs(world):
     kind, *command = shown["Config"]["Healthcheck"]["Test"]
     rc, out, err = harness.docker(world.ecs.engine.socket, "exec", shown["Id"], *command)
     assert (kind, rc) == ("CMD", 0), (out, err)
+    # It sees what builds may mount, and was told no other way to the socket than its own.
+    said = [line["message"] for line in world.ecs.lines() if "level" in line]
+    assert any("binds below /var/lib/docker/volumes are" in line and "refused" not in line for line in said), said
+    assert not any("socket-on-host" in line for line in said), said
     with_socket = [name for task in world.tasks.values() for name, container in task.containers.items()
                    if any("/var/run" in bind for bind in container.body["HostConfig"]["Binds"])]
     assert not with_socket
