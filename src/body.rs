@@ -32,7 +32,7 @@ static DOCUMENTS: Semaphore = Semaphore::const_new(64 << 20);
 const VALUE: usize = 96;
 
 /// A JSON document has at most so many values. A container with a thousand of everything has a tenth of it.
-const MOST_VALUES: usize = 100_000;
+pub const MOST_VALUES: usize = 100_000;
 
 /// So much of both an owner takes at most, so that room is left for the others.
 const OWNERS: usize = 24 << 20;
@@ -43,16 +43,22 @@ const SMALL_DOCUMENT: usize = 8 << 10;
 /// So long a large body waits for others to make room.
 const ROOM: Duration = Duration::from_secs(10);
 
+/// So many archives of images of an owner are received at once: what is in them is remembered meanwhile.
+const ARCHIVES: usize = 2;
+
 /// What an owner may take of the memory for large bodies.
 #[derive(Debug)]
 pub struct Allowance {
     bodies: Arc<Semaphore>,
     documents: Arc<Semaphore>,
+    /// One of it is held while an archive of images is received.
+    pub archives: Semaphore,
 }
 
 impl Default for Allowance {
     fn default() -> Self {
-        Self { bodies: Arc::new(Semaphore::new(OWNERS)), documents: Arc::new(Semaphore::new(OWNERS)) }
+        let share = || Arc::new(Semaphore::new(OWNERS));
+        Self { bodies: share(), documents: share(), archives: Semaphore::new(ARCHIVES) }
     }
 }
 
@@ -105,7 +111,7 @@ impl Whole {
 }
 
 /// About how many values a JSON document has, keys among them: as many as it has signs outside of texts.
-fn values(document: &[u8]) -> usize {
+pub fn values(document: &[u8]) -> usize {
     let (mut count, mut within, mut escaped) = (0, false, false);
     for byte in document {
         match byte {

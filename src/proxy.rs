@@ -314,11 +314,13 @@ async fn inspected(
                     Ok(Some((body, Some(passage))))
                 }
                 ArchiveForm::Images => {
+                    let turn = world.memory.allowance.archives.acquire().await;
                     let (judged, rest) =
                         archive::images::receive(rules.max_bytes, &world.agent, &**world, client).await;
                     // It may not have been read to its end.
                     *body = Some(rest);
                     let judged = judged?;
+                    drop(turn);
                     *answer = Answer::Loaded { loads: judged.loads, known: world.image_ids().await? };
                     Ok(Some((judged.body, None)))
                 }

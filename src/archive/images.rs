@@ -4,7 +4,7 @@ use super::context::Links;
 use super::source::{Flaw, Source, compression};
 use super::tar::{self, Entry, Kind};
 use super::too_large;
-use crate::body::{Body, BodyError};
+use crate::body::{self, Body, BodyError};
 use crate::json::{self, Object, Value};
 use crate::judge::Agent;
 use crate::judge::images::{check_loaded_labels, may_take, named};
@@ -25,8 +25,11 @@ use std::task::{Context, Poll, ready};
 use tokio::fs::File;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncSeek, AsyncSeekExt, AsyncWriteExt, BufWriter, ReadBuf};
 
-/// So many entries an archive may have.
-const ENTRIES: usize = 100_000;
+/// So many entries an archive may have. One of a hundred images has a fourth of it.
+const ENTRIES: usize = 40_000;
+
+/// The names of all of them are at most so long.
+const NAMES: usize = 4 << 20;
 
 /// A document in an archive (manifest, configuration) is at most this long.
 const DOCUMENT: u64 = 8 << 20;
@@ -199,7 +202,7 @@ where
     let (mut entries, mut by_digest): (BTreeMap<String, Item>, BTreeMap<String, Place>) = Default::default();
     let mut links = Links::default();
     let mut naming = Vec::new();
-    let mut length = 0u64;
+    let (mut length, mut names) = (0u64, 0usize);
     while let Some(entry) = tar::next(source).await? {
         let path = String::from_utf8(entry.path.clone())
             .map_err(|_| refused("entry", &entry.shown(), "its name is not UTF-8"))?;
@@ -209,6 +212,11 @@ where
         }
         if entries.len() >= ENTRIES {
             return Err(refused("entry", &path, "there are too many entries"));
+        }
+        names = names.saturating_add(path.len());
+        if names > NAMES {
+            let message = format!("the names in the archive are longer than {NAMES} bytes together");
+            return Err(Refusal::TooLarge { message });
         }
         links.check(&entry)?;
         let head = entry.encode()?;
@@ -593,6 +601,9 @@ impl Archive {
         let mut bytes = vec![0; usize::try_from(place.size).unwrap_or_default()];
         self.file.seek(SeekFrom::Start(place.at)).await.map_err(disk)?;
         self.file.read_exact(&mut bytes).await.map_err(disk)?;
+        if body::values(&bytes) > body::MOST_VALUES {
+            return Err(refused("document", name, "it has too many values"));
+        }
         json::parse(&bytes).map_err(|e| refused("document", name, &format!("it cannot be read in one way: {e}")))
     }
 }

@@ -241,6 +241,20 @@ fn what_is_no_image_archive_is_the_engines_to_tell() {
     }
 }
 
+#[test]
+fn what_is_remembered_of_an_image_archive_is_bounded() {
+    let long = |number: usize| entry(b'L', "x", "", format!("{number}{}", "n".repeat(900_000)).as_bytes());
+    let names: Vec<Vec<u8>> = (0..6).flat_map(|number| [long(number), file("x", "")]).collect();
+    let values = format!("[{}1]", "1,".repeat(100_000));
+    for (archive, why) in [
+        (archive(&names), "the names in the archive are longer than 4194304 bytes together"),
+        (archive(&[file("manifest.json", &values)]), "it has too many values"),
+    ] {
+        let refused = loaded_within(archive, &Fake::default(), 16 << 20).expect_err(why);
+        assert!(refused.contains(why), "{refused}");
+    }
+}
+
 /// As `docker save` of 20.10 writes it.
 fn docker(tags: &str, labels: &str) -> Vec<Vec<u8>> {
     let layer = "layer";
