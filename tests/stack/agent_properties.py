@@ -5,7 +5,7 @@ from pathlib import PurePosixPath
 
 from properties import add, drop, holds, put, sole, swap
 from tasks import (CONFIG, DOCKER_SOCKETS, POLICY, PULLS_AND_LOGS, allowed, container, environment, host_paths,
-                   is_for_tasks_of_this_account, logs_are_kept, mounts, role, task)
+                   images_are_named_by_digest, is_for_tasks_of_this_account, logs_are_kept, mounts, role, task)
 
 SERVICE, TASK = "Service", "TaskDefinition"
 WAIT, INSTALL, AGENT = (f"{TASK}/ContainerDefinitions/Name={name}" for name in ("wait-for-sockguard", "install-agent", "buildkite-agent"))
@@ -109,6 +109,12 @@ def builds_do_not_get_the_agents_token(stack):
 
 
 # The host.
+
+@holds("agent", put("/Parameters/AgentImage/AllowedPattern", "[a-zA-Z0-9._:/@-]+"), put("/Parameters/SockguardImage/AllowedPattern", ".*"), put("/Parameters/AgentImage/Default", "buildkite/agent:3"),
+       put(f"{AGENT}/Image", "buildkite/agent:3"))
+def its_images_are_what_no_build_can_replace(stack):
+    images_are_named_by_digest(stack)
+
 
 @holds("agent", add(f"{TASK}/Volumes", {"Name": "socket", "Host": {"SourcePath": "/var/run/docker.sock"}}), put(f"{TASK}/Volumes/Name=guarded/Host/SourcePath", "/run"),
        put(f"{TASK}/Volumes/Name=builds", {"Name": "builds", "Host": {"SourcePath": "/buildkite/builds"}}))

@@ -20,12 +20,17 @@ import copy
 from dataclasses import dataclass
 from typing import Callable
 
+# Of no image in particular.
+DIGEST = f"sha256:{'0' * 64}"
+
 # What else a template needs to be resolved: parameters without a default.
 NEEDED = {
     "vpc": {},
     "compute": {"Vpc": "vpc-1", "Subnets": "subnet-1,subnet-2"},
-    "sockguard": {"Cluster": "builds", "SockguardImage": "sockguard:1"},
-    "agent": {"Cluster": "builds", "CapacityProvider": "spot", "SockguardImage": "sockguard:1"},
+    "sockguard": {"Cluster": "builds", "SockguardImage": f"sockguard@{DIGEST}"},
+    "agent": {
+        "Cluster": "builds", "CapacityProvider": "spot",
+        "SockguardImage": f"sockguard@{DIGEST}", "AgentImage": f"buildkite/agent@{DIGEST}"},
 }
 
 

@@ -3,7 +3,7 @@
 from pathlib import PurePosixPath
 
 from properties import NEEDED, add, drop, holds, put, sole
-from tasks import CONFIG, DOCKER_SOCKETS, PULLS_AND_LOGS, allowed, host_paths, is_for_tasks_of_this_account, logs_are_kept, mounts, role, task
+from tasks import CONFIG, DOCKER_SOCKETS, PULLS_AND_LOGS, allowed, host_paths, images_are_named_by_digest, is_for_tasks_of_this_account, logs_are_kept, mounts, role, task
 from template import Stack, shipped
 
 SERVICE, TASK, CONTAINER = "Service", "TaskDefinition", "TaskDefinition/ContainerDefinitions/Name=sockguard"
@@ -104,6 +104,11 @@ def it_runs_the_daemons_configuration(stack):
     it = sockguard(stack)
     assert (it.get("Command"), it.get("User"), it["Image"]) == (["--config", "/etc/sockguard/ecs-daemon.toml"], "0", stack.parameters["SockguardImage"])
     assert "EntryPoint" not in it and not it.get("Environment") and it.get("Essential", True) is True
+
+
+@holds("sockguard", put("/Parameters/SockguardImage/AllowedPattern", "[a-zA-Z0-9._:/@-]+"), put("/Parameters/SockguardImage/Default", "sockguard:1"), put(f"{CONTAINER}/Image", "sockguard:1"))
+def its_image_is_what_no_build_can_replace(stack):
+    images_are_named_by_digest(stack)
 
 
 @holds("sockguard", drop(f"{CONTAINER}/HealthCheck"), put(f"{CONTAINER}/HealthCheck/Command", ["CMD-SHELL", "exit 0"]), put(f"{CONTAINER}/HealthCheck/Command/4", "/etc/other.toml"))

@@ -1,8 +1,9 @@
 """What the properties of the sockguard stack and of the agent stack have in common: tasks, their mounts and their roles."""
 
+import re
 import tomllib
 
-from properties import sole
+from properties import DIGEST, sole
 from template import STACKS
 
 CONFIG = tomllib.loads((STACKS.parent / "config" / "ecs-daemon.toml").read_text())
@@ -13,6 +14,18 @@ DOCKER_SOCKETS = {"/var/run/docker.sock", "/run/docker.sock"}
 def task(stack):
     """The stack's only task definition."""
     return stack.one("AWS::ECS::TaskDefinition")
+
+
+def images_are_named_by_digest(stack):
+    """Of every container. A tag is a name that a build could give to an image of its own; the host would start that."""
+    images = {name: one for name, one in stack.template["Parameters"].items() if name.endswith("Image")}
+    assert {one["Image"] for one in task(stack)["ContainerDefinitions"]} == {stack.parameters[name] for name in images}
+    for one in images.values():
+        assert "Default" not in one
+        for image in ("sockguard", "sockguard:1", "team/sockguard:latest", f"sockguard@{DIGEST[:-1]}", f"sockguard@{DIGEST}:1"):
+            assert not re.fullmatch(one["AllowedPattern"], image), image
+        for image in (f"sockguard@{DIGEST}", f"123456789012.dkr.ecr.eu-west-1.amazonaws.com/team/sockguard:1@{DIGEST}"):
+            assert re.fullmatch(one["AllowedPattern"], image), image
 
 
 def container(stack, name):

@@ -5,6 +5,7 @@ stack comes up from it.
 """
 
 import pytest
+from properties import NEEDED
 from template import STACKS, Stack, shipped
 from vpc_properties import SHAPES
 
@@ -68,8 +69,9 @@ def test_sockguard_and_two_queues(cloud):
     """Two stacks of agents on one cluster: each has a service and roles of its own."""
     network = create(cloud, "queues-vpc", "vpc", {})
     compute = create(cloud, "queues-compute", "compute", network_of(network))
-    daemon = create(cloud, "queues-sockguard", "sockguard", {"Cluster": compute["Cluster"], "SockguardImage": "sockguard:1"})
-    shared = {key: compute[key] for key in ("Cluster", "CapacityProvider")} | {"SockguardImage": daemon["SockguardImage"]}
+    daemon = create(cloud, "queues-sockguard", "sockguard", {"Cluster": compute["Cluster"], "SockguardImage": NEEDED["sockguard"]["SockguardImage"]})
+    shared = {key: compute[key] for key in ("Cluster", "CapacityProvider")}
+    shared |= {"SockguardImage": daemon["SockguardImage"], "AgentImage": NEEDED["agent"]["AgentImage"]}
     linux = create(cloud, "queues-linux", "agent", shared | {"Queue": "linux"})
     deploy = create(cloud, "queues-deploy", "agent", shared | {"Queue": "deploy", "Memory": 8192, "TokenParameter": "/deploy/token"})
     assert linux["TaskRole"] != deploy["TaskRole"]

@@ -32,14 +32,14 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from properties import NEEDED
 from scaler_properties import listed, role_statements
 from template import ACCOUNT, REGION
 
 PROGRAM = Path(os.environ.get("SCALER_BIN", template.STACKS.parent / "target/debug/sockguard-scaler"))
 TOKEN = "s3cret-of-the-queue"
 CLUSTER, SERVICE, PARAMETER = "hosts", "agents", "/buildkite/agent-token"
-GIVEN = {"Cluster": CLUSTER, "CapacityProvider": "hosts", "SockguardImage": "sockguard", "TokenParameter": PARAMETER,
-         "ScalerBucket": "programs"}
+GIVEN = NEEDED["agent"] | {"Cluster": CLUSTER, "TokenParameter": PARAMETER, "ScalerBucket": "programs"}
 CALLS = [("ssm:GetParameter", "token"), ("ecs:DescribeServices", "describe"), ("ecs:UpdateService", "update")]
 PAUSE = [("Buildkite-Agent-Metrics-Poll-Duration", "60")]
 DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))

@@ -6,6 +6,7 @@ What differs from a host of the compute stack is here, and only here:
 - the paths of the host are those of the engine's own mount name space, where `ECS_PATHS` lie on directories of the test;
 - cgroups of tasks lie below one of the test's, so that nothing of it stays;
 - logs go to the engine instead of CloudWatch;
+- images come from no registry, so the engine knows no digests of them;
 - it does not go on by itself: each `Task.step()` does what ECS would do next.
 """
 
@@ -264,7 +265,7 @@ class Task:
                 "LogConfig": self._log(fields.part("LogConfiguration")),
             }
             body = {
-                "Image": fields.need("Image"),
+                "Image": fields.need("Image").partition("@")[0],
                 "User": fields.take("User", ""),
                 "Env": self._environment(fields),
                 # ECS's own come last, so they win.

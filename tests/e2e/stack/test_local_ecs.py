@@ -16,6 +16,7 @@ import harness
 from agents import Agent, clients, with_libraries
 from harness import OWNER_LABEL, REPO, until
 from stack.ecs import Ecs, Fields, Status, Task
+from properties import DIGEST
 from template import Stack, shipped
 
 # Its program only waits, as one whose queue is empty.
@@ -59,11 +60,11 @@ def images(engine):
 
 def definition(stack, **parameters):
     """The task definition of a shipped stack."""
-    return Stack(shipped(stack), {"Cluster": "ci", "SockguardImage": SOCKGUARD, **parameters}).one("AWS::ECS::TaskDefinition")
+    return Stack(shipped(stack), {"Cluster": "ci", "SockguardImage": f"{SOCKGUARD}@{DIGEST}", **parameters}).one("AWS::ECS::TaskDefinition")
 
 
 def agent_of(queue):
-    return definition("agent", Queue=queue, CapacityProvider="ci", AgentImage=IMAGE, TokenParameter=f"/buildkite/{queue}")
+    return definition("agent", Queue=queue, CapacityProvider="ci", AgentImage=f"{IMAGE}@{DIGEST}", TokenParameter=f"/buildkite/{queue}")
 
 
 @dataclass
