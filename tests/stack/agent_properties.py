@@ -100,6 +100,15 @@ def the_token_is_a_secret_that_only_the_agent_gets(stack):
     assert not stack.template["Parameters"]["TokenParameter"]["Type"].startswith("AWS::SSM")
 
 
+@holds("agent", swap(f"{AGENT}/Command/0", "unset BUILDKITE_AGENT_TOKEN\n", ""), swap(f"{AGENT}/Command/0", "--token fd://3", ""), drop(f"{AGENT}/Command"), drop(f"{AGENT}/EntryPoint"))
+def the_token_is_not_in_the_environment_that_jobs_can_read(stack):
+    """It is tried in tests/e2e/stack."""
+    assert agent(stack).get("EntryPoint") == ["sh", "-ec"]
+    lines = sole(agent(stack).get("Command", [])).splitlines()
+    assert lines[:2] == ["token=$BUILDKITE_AGENT_TOKEN", "unset BUILDKITE_AGENT_TOKEN"] and lines[3:] == ["$token", "END"]
+    assert lines[2].startswith("exec ") and lines[2].endswith(" start --token fd://3 3<<END")
+
+
 @holds("agent", drop(f"{AGENT}/Secrets"))
 def builds_do_not_get_the_agents_token(stack):
     """The policy keeps it out of what builds start."""

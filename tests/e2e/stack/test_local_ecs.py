@@ -19,10 +19,10 @@ from stack.ecs import Ecs, Fields, Status, Task
 from properties import DIGEST
 from template import Stack, shipped
 
-# Its program only waits, as one whose queue is empty.
+# Its program registers with the token that it is given, and then waits, as one whose queue is empty.
 PROGRAM = """#!/bin/sh
 case "$1" in
-    start) trap 'exit 0' TERM; while :; do sleep 0.2; done ;;
+    start) read -r token <&3; echo "$2 $3 $token" > /tmp/registered; trap 'exit 0' TERM; while :; do sleep 0.2; done ;;
     *) echo buildkite-agent version 3 ;;
 esac
 """
@@ -279,6 +279,11 @@ def test_no_token_of_a_task_is_in_reach(world):
     # It is there, for the agent's own program.
     env = {**dict(line.split("=", 1) for line in world.ecs.inspect(a.id)["Config"]["Env"])}
     assert env["BUILDKITE_AGENT_TOKEN"] == "token-of-a" and env["AWS_CONTAINER_CREDENTIALS_RELATIVE_URI"].startswith("/v2/")
+    # Once the program has read it, a job that looks at it finds nothing.
+    rc, out, err = a.sh("cat /tmp/registered /proc/1/environ /proc/1/cmdline /proc/1/fd/3")
+    registered, shown = out.split("\n", 1)
+    assert (rc, registered) == (0, "--token fd://3 token-of-a"), (out, err)
+    assert "ECS_AGENT_URI=" in shown and "token-of" not in shown, shown
     credentials = world.tasks["a"].known["credentials"].rpartition("/")[2]
     others = [task.known["credentials"].rpartition("/")[2] for task in world.tasks.values()]
     commands = [command for name in (a.name, a.id, world.b.name) for command in (
