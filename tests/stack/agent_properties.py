@@ -6,6 +6,7 @@ from pathlib import PurePosixPath
 from properties import add, drop, holds, put, sole, swap
 from tasks import (CONFIG, DOCKER_SOCKETS, POLICY, PULLS_AND_LOGS, allowed, container, environment, host_paths,
                    images_are_named_by_digest, is_for_tasks_of_this_account, logs_are_kept, mounts, role, task)
+from template import shipped
 
 SERVICE, TASK = "Service", "TaskDefinition"
 WAIT, INSTALL, AGENT = (f"{TASK}/ContainerDefinitions/Name={name}" for name in ("wait-for-sockguard", "install-agent", "buildkite-agent"))
@@ -211,6 +212,17 @@ def the_task_has_processors_and_memory_for_builds(stack):
     assert (task(stack).get("Cpu"), task(stack).get("Memory")) == (stack.parameters["Cpu"], stack.parameters["Memory"])
     assert stack.parameters["Cpu"] >= 1024 and stack.parameters["Memory"] >= 2048
     assert "Memory" not in agent(stack)
+
+
+@holds("agent", put("/Parameters/Cpu/Default", 2048), put("/Parameters/Memory/Default", 8192))
+def agents_fill_hosts_of_every_size(stack):
+    """Beside sockguard, and with what the system takes of the memory. One that fits nowhere waits for ever."""
+    sizes = shipped("compute")["Parameters"]["InstanceSize"]["AllowedValues"]
+    daemon = {name: one["Default"] for name, one in shipped("sockguard")["Parameters"].items() if name in ("Cpu", "Memory")}
+    for processors in (2 << i for i in range(len(sizes))):
+        agents = (processors * 1024 - daemon["Cpu"]) // stack.parameters["Cpu"]
+        assert agents == processors // 2, processors
+        assert agents * stack.parameters["Memory"] + daemon["Memory"] <= processors * 4096 * 0.9, processors
 
 
 @holds("agent", drop(f"{AGENT}/StopTimeout"), put(f"{AGENT}/StopTimeout", 30), put("/Parameters/StopTimeout/Default", 30), parameters=[{}, {"StopTimeout": 7200}])

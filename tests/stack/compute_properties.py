@@ -213,12 +213,12 @@ def the_ecs_agents_settings(stack):
 
 @holds("compute", swap(USER_DATA, "drop iptables -d 169.254.169.254/32", "drop iptables -i docker0 -d 169.254.169.254/32"),
        swap(USER_DATA, "drop iptables -d 169.254.169.254/32\n", ""), swap(USER_DATA, "fd00:ec2::254", "fd00:ec2::253"),
-       swap(USER_DATA, "-t raw -I PREROUTING", "-t raw -A PREROUTING"), swap(USER_DATA, "drop ip6tables ! -i lo -p tcp --dport 51678", "drop ip6tables ! -i lo -p tcp --dport 51679"))
+       swap(USER_DATA, "drop iptables ! -i lo -d 127.0.0.0/8\n", ""), swap(USER_DATA, "-t raw -I PREROUTING", "-t raw -A PREROUTING"), swap(USER_DATA, "drop ip6tables ! -i lo -p tcp --dport 51678", "drop ip6tables ! -i lo -p tcp --dport 51679"))
 def the_firewall_drops_instance_metadata_for_all_bridges(stack):
     """What the rules do is tried in tests/e2e/stack/test_firewall.py."""
     lines = [line.strip() for line in written(stack).get("/usr/local/sbin/container-firewall", "").splitlines()]
     local = "! -i lo -p tcp --dport 51678 -m addrtype --dst-type LOCAL"
-    for rule in ("iptables -d 169.254.169.254/32", "ip6tables -d fd00:ec2::254/128", f"iptables {local}", f"ip6tables {local}"):
+    for rule in ("iptables -d 169.254.169.254/32", "iptables ! -i lo -d 127.0.0.0/8", "ip6tables -d fd00:ec2::254/128", f"iptables {local}", f"ip6tables {local}"):
         assert f"drop {rule}" in lines, rule
     assert any("-t raw -I PREROUTING" in line for line in lines)
     assert not any("-A PREROUTING" in line for line in lines)

@@ -111,7 +111,8 @@ class Host:
                 self.run("ip", *shlex.split(line), inside=inside)
 
     def network(self):
-        self.run("sh", "-ec", "echo 1 >/proc/sys/net/ipv4/ip_forward; ! [ -e /proc/sys/net/ipv6 ] || echo 1 >/proc/sys/net/ipv6/conf/all/forwarding")
+        # Packets to loopback addresses are routed, as the ECS agent has it.
+        self.run("sh", "-ec", "echo 1 >/proc/sys/net/ipv4/ip_forward; echo 1 >/proc/sys/net/ipv4/conf/all/route_localnet; ! [ -e /proc/sys/net/ipv6 ] || echo 1 >/proc/sys/net/ipv6/conf/all/forwarding")
         self.ip("""
             netns add world
             link add world type veth peer name eth0 netns world
@@ -156,7 +157,10 @@ class Host:
             link set eth0 up
             route add default via {v4}
             -6 route add default via {v6}
+            route add 127.0.0.0/8 via {v4}
         """, inside=name)
+        # It would take packets made by hand.
+        self.run("sh", "-ec", "echo 1 >/proc/sys/net/ipv4/conf/all/route_localnet", inside=name)
 
     def serve(self, inside, *ports):
         """Starts what answers on some ports."""
@@ -221,11 +225,13 @@ def host():
 
 
 def kept_away(host, *bridges):
-    """Containers reach neither instance metadata nor the ECS agent's list of tasks, and everything else; the host reaches all."""
+    """Containers reach neither instance metadata nor loopback addresses nor the ECS agent's list of tasks, and everything else; the
+    host reaches all."""
     for bridge in bridges:
         gateways = BRIDGES[bridge][:2 if IPV6 else 1]
         for address in METADATA:
             assert host.dropped(address, inside=bridge)
+        assert host.dropped("127.0.0.1", 51679, inside=bridge)
         for address in gateways:
             assert host.dropped(address, 51678, inside=bridge)
             assert host.answers(address, 51679, inside=bridge)
@@ -240,7 +246,7 @@ def test_containers_are_kept_away_from_instance_metadata(host):
     for bridge in ("docker0", "br-agent"):
         for address in METADATA:
             assert host.answers(address, inside=bridge), "before the firewall"
-        assert host.answers(BRIDGES[bridge][0], 51678, inside=bridge)
+        assert host.answers(BRIDGES[bridge][0], 51678, inside=bridge) and host.answers("127.0.0.1", 51679, inside=bridge)
 
     booted = host.boot()
     assert booted.returncode == 0, (booted.stdout, booted.stderr)
