@@ -250,7 +250,7 @@ fn what_is_remembered_of_an_image_archive_is_bounded() {
         (archive(&names), "the names in the archive are longer than 4194304 bytes together"),
         (archive(&[file("manifest.json", &values)]), "it has too many values"),
     ] {
-        let refused = loaded_within(archive, &Fake::default(), 16 << 20).expect_err(why);
+        let refused = loaded_within(archive, &Fake::default(), 16 << 20).unwrap_err();
         assert!(refused.contains(why), "{refused}");
     }
 }
