@@ -259,6 +259,7 @@ def test_the_host_is_out_of_reach(world):
         "--device /dev/kmsg", "--cap-add SYS_ADMIN", "--cap-add ALL", "--security-opt seccomp=unconfined",
         "--security-opt apparmor=unconfined", "--security-opt systempaths=unconfined", "--runtime other",
         "-v /:/host", "-v /etc:/x", "-v /run:/x", "-v /proc:/x", "-v /var/lib/sockguard:/x", "-v /var/lib/sockguard/seal.key:/x",
+        "-p 51678:80", "-p 127.0.0.1:51679:80", "-p 51600-51700:80",
         "--mount type=bind,source=/,target=/host", "-v /:/host:rshared", "--device-cgroup-rule 'c *:* rwm'", "--gpus all",
     ]
     commands = [["run", "--rm", *shlex.split(flag), "busybox", "true"] for flag in flags]
