@@ -1,10 +1,19 @@
 """moto's server, with what CloudFormation does and moto leaves out."""
 
+import traceback
+
+import flask
 import yaml
-from moto.cloudformation import parsing
+from moto.autoscaling.responses import AutoScalingResponse
+from moto.cloudformation import models, parsing
+from moto.cloudformation.responses import CloudFormationResponse
 from moto.core.common_models import CloudFormationModel
+from moto.core.responses import ActionResult
 from moto.ecs.models import ecs_backends
 from moto.server import main
+
+# An error of moto's own is in its log.
+flask.Flask.log_exception = lambda _, error: traceback.print_exception(*error)
 
 _as_moto_does = parsing.clean_json
 
@@ -21,6 +30,46 @@ def clean_json(value, resources):
 parsing.clean_json = clean_json
 # A condition within another, as the tag; moto takes only the long form.
 yaml.add_constructor("!Condition", lambda _, node: {"Condition": node.value}, yaml.Loader)
+
+_update_as_moto_does = parsing.parse_and_update_resource
+
+
+def parse_and_update_resource(logical_id, resource_json, resources_map, **where):
+    """What was not made, because of its condition, is not changed either."""
+    if resources_map[logical_id] is None:
+        return None
+    return _update_as_moto_does(logical_id, resource_json, resources_map, **where)
+
+
+parsing.parse_and_update_resource = parse_and_update_resource
+
+
+def apply(change_set):
+    """A stack that a change set makes, as `aws cloudformation deploy` does, has outputs, too, and a parameter that stays as it
+    is was not changed: not by its default, nor to what Systems Manager has under that name."""
+    stack = change_set.stack
+    given = getattr(stack, "given", None)
+    if given is None:
+        declared = change_set.template_dict.get("Parameters", {})
+        given = {name: str(body["Default"]) for name, body in declared.items() if "Default" in body}
+        parameters = change_set.parameters
+    else:
+        resolved = stack.stack_parameters
+        parameters = {name: given.get(name) if value == resolved.get(name) else value for name, value in change_set.parameters.items()}
+    stack.template = change_set.template
+    stack._parse_template()
+    stack.resource_map.input_parameters = given
+    stack.resource_map.update(change_set.template_dict, parameters)
+    stack.given = stack.resource_map.input_parameters = given | parameters
+    stack.output_map = stack._create_output_map()
+
+
+models.ChangeSet.apply = apply
+# A change set without a change is one that changes nothing.
+CloudFormationResponse._validate_different_update = lambda *_: None
+
+# To replace hosts is asked for, and nothing more.
+AutoScalingResponse.start_instance_refresh = lambda _: ActionResult({"InstanceRefreshId": "08b91cf7-8fa6-48af-b6a6-d227f40f1b9b"})
 
 
 class CapacityProvider(CloudFormationModel):

@@ -5,7 +5,6 @@ The host is a process with its own network and mounts. Containers and the world 
 """
 
 import json
-import shlex
 import shutil
 import subprocess
 import sys
@@ -106,9 +105,11 @@ class Host:
 
     def ip(self, text, inside=None):
         """Does what some lines say to `ip`."""
-        for line in text.strip().splitlines():
-            if IPV6 or ":" not in line:
-                self.run("ip", *shlex.split(line), inside=inside)
+        lines = [line.strip() for line in text.strip().splitlines()]
+        for family in ("-4", "-6"):
+            batch = [line.removeprefix("-6 ") for line in lines if (":" in line) is (family == "-6")]
+            if family == "-4" or IPV6:
+                self.run("ip", family, "-batch", "-", inside=inside, input="\n".join(batch))
 
     def network(self):
         # Packets to loopback addresses are routed, as the ECS agent has it.
