@@ -122,7 +122,6 @@ async fn copy(from: &mut ReadHalf<'_>, to: &mut WriteHalf<'_>) -> Ended {
         if to.write_all(filled).await.is_err() {
             return Ended::NotTaken;
         }
-        buffer.give_back();
     }
 }
 
@@ -137,7 +136,7 @@ fn read(from: &mut ReadHalf<'_>, cx: &mut Context<'_>) -> Poll<io::Result<Buffer
                 return Poll::Ready(result.map(|()| buffer));
             }
             // It only looked ready; now it is known not to be.
-            Poll::Pending => buffer.give_back(),
+            Poll::Pending => {}
         }
     }
 }
@@ -164,12 +163,16 @@ impl Buffer {
     fn filled(&self) -> Option<&[u8]> {
         self.bytes.get(..self.length).filter(|filled| !filled.is_empty())
     }
+}
 
-    fn give_back(self) {
-        BUFFERS.with(|buffers| {
+impl Drop for Buffer {
+    /// Gives it back.
+    fn drop(&mut self) {
+        // Where the thread ends there is nothing to give it to.
+        let _ = BUFFERS.try_with(|buffers| {
             let mut buffers = buffers.borrow_mut();
             if buffers.len() < SPARE {
-                buffers.push(self.bytes);
+                buffers.push(std::mem::take(&mut self.bytes));
             }
         });
     }
@@ -198,7 +201,6 @@ pub async fn linger(client: &UnixStream) {
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
             Err(_) => return,
         }
-        buffer.give_back();
     }
 }
 
