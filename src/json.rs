@@ -6,6 +6,7 @@
 //!
 //! Numbers keep the literal they came with: a 64-bit integer must not pass through a float.
 
+use smol_str::SmolStr;
 use std::fmt;
 
 /// Objects and arrays may be nested this deep. The deepest body of the Engine API needs eight.
@@ -57,9 +58,27 @@ impl Number {
     }
 }
 
+/// A key: nearly all are so short that they need no memory of their own.
+pub type Key = SmolStr;
+
 /// An object: members in order, no key twice.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct Object(Vec<(String, Value)>);
+pub struct Object(Vec<Member>);
+
+/// A member of an object.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Member {
+    /// Tells most keys from another at once.
+    hash: u32,
+    key: Key,
+    value: Value,
+}
+
+impl Member {
+    fn new(key: Key, value: Value) -> Self {
+        Self { hash: hash(&key), key, value }
+    }
+}
 
 /// Why a document is refused.
 #[derive(Debug, Clone, PartialEq)]
@@ -245,9 +264,9 @@ impl<V: Into<Value>> FromIterator<V> for Value {
     }
 }
 
-impl<K: Into<String>, const N: usize> From<[(K, Value); N]> for Value {
+impl<K: Into<Key>, const N: usize> From<[(K, Value); N]> for Value {
     fn from(members: [(K, Value); N]) -> Self {
-        Value::Object(Object(members.into_iter().map(|(k, v)| (k.into(), v)).collect()))
+        Value::Object(members.into_iter().collect())
     }
 }
 
@@ -257,27 +276,33 @@ impl Object {
         Self::default()
     }
 
+    fn place(&self, key: &str) -> Option<usize> {
+        let hash = hash(key);
+        self.0.iter().position(|member| member.hash == hash && member.key == key)
+    }
+
     /// The value of a key.
     pub fn get(&self, key: &str) -> Option<&Value> {
-        self.0.iter().find(|(k, _)| k == key).map(|(_, v)| v)
+        self.0.get(self.place(key)?).map(|member| &member.value)
     }
 
     /// The value of a key.
     pub fn get_mut(&mut self, key: &str) -> Option<&mut Value> {
-        self.0.iter_mut().find(|(k, _)| k == key).map(|(_, v)| v)
+        let place = self.place(key)?;
+        self.0.get_mut(place).map(|member| &mut member.value)
     }
 
     /// The object under a key, made when it is absent or `null`.
     pub fn entry_object(&mut self, key: &str) -> &mut Object {
-        let place = match self.0.iter().position(|(k, _)| k == key) {
+        let place = match self.place(key) {
             Some(place) => place,
             None => {
-                self.0.push((key.to_owned(), Value::Null));
+                self.0.push(Member::new(Key::new(key), Value::Null));
                 self.0.len() - 1
             }
         };
         #[expect(clippy::indexing_slicing, reason = "the place was found or made just above")]
-        let slot = &mut self.0[place].1;
+        let slot = &mut self.0[place].value;
         if !matches!(slot, Value::Object(_)) {
             *slot = Value::Object(Object::new());
         }
@@ -292,24 +317,24 @@ impl Object {
         let value = value.into();
         match self.get_mut(key) {
             Some(slot) => *slot = value,
-            None => self.0.push((key.to_owned(), value)),
+            None => self.0.push(Member::new(Key::new(key), value)),
         }
     }
 
     /// Takes a key out.
     pub fn remove(&mut self, key: &str) -> Option<Value> {
-        let place = self.0.iter().position(|(k, _)| k == key)?;
-        Some(self.0.remove(place).1)
+        let place = self.place(key)?;
+        Some(self.0.remove(place).value)
     }
 
     /// The members in order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Value)> {
-        self.0.iter().map(|(k, v)| (k.as_str(), v))
+        self.0.iter().map(|member| (member.key.as_str(), &member.value))
     }
 
     /// The members in order.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = (&str, &mut Value)> {
-        self.0.iter_mut().map(|(k, v)| (k.as_str(), v))
+        self.0.iter_mut().map(|member| (member.key.as_str(), &mut member.value))
     }
 
     /// The number of members.
@@ -326,35 +351,39 @@ impl Object {
     ///
     /// # Errors
     /// That of `keep`.
-    pub fn try_retain<E>(&mut self, mut keep: impl FnMut(&mut String, &mut Value) -> Result<bool, E>) -> Result<(), E> {
+    pub fn try_retain<E>(&mut self, mut keep: impl FnMut(&mut Key, &mut Value) -> Result<bool, E>) -> Result<(), E> {
         let mut failed = None;
-        self.0.retain_mut(|(k, v)| match &failed {
+        self.0.retain_mut(|member| match &failed {
             Some(_) => true,
-            None => keep(k, v).unwrap_or_else(|e| {
-                failed = Some(e);
-                true
-            }),
+            None => {
+                let kept = keep(&mut member.key, &mut member.value);
+                member.hash = hash(&member.key);
+                kept.unwrap_or_else(|e| {
+                    failed = Some(e);
+                    true
+                })
+            }
         });
         failed.map_or(Ok(()), Err)
     }
 
     /// Keeps the members for which `keep` says so.
     pub fn retain(&mut self, mut keep: impl FnMut(&str, &mut Value) -> bool) {
-        self.0.retain_mut(|(k, v)| keep(k, v));
+        self.0.retain_mut(|member| keep(&member.key, &mut member.value));
     }
 }
 
 impl IntoIterator for Object {
-    type Item = (String, Value);
-    type IntoIter = std::vec::IntoIter<(String, Value)>;
+    type Item = (Key, Value);
+    type IntoIter = std::iter::Map<std::vec::IntoIter<Member>, fn(Member) -> (Key, Value)>;
     fn into_iter(self) -> Self::IntoIter {
-        self.0.into_iter()
+        self.0.into_iter().map(|member| (member.key, member.value))
     }
 }
 
-impl FromIterator<(String, Value)> for Object {
-    fn from_iter<I: IntoIterator<Item = (String, Value)>>(members: I) -> Self {
-        Object(members.into_iter().collect())
+impl<K: Into<Key>> FromIterator<(K, Value)> for Object {
+    fn from_iter<I: IntoIterator<Item = (K, Value)>>(members: I) -> Self {
+        Object(members.into_iter().map(|(key, value)| Member::new(key.into(), value)).collect())
     }
 }
 
@@ -368,9 +397,21 @@ impl fmt::Display for Value {
 impl Value {
     /// The encoding that is sent: compact, keys and strings escaped as JSON requires.
     pub fn encoded(&self) -> String {
-        let mut out = String::with_capacity(1024);
+        let mut out = String::with_capacity(self.length());
         self.encode(&mut out);
         out
+    }
+
+    /// How long the encoding is, where nothing in it has to be escaped.
+    fn length(&self) -> usize {
+        match self {
+            Value::Null | Value::Bool(_) => 5,
+            Value::Number(Number(Literal::Int(_))) => 20,
+            Value::Number(Number(Literal::Text(literal))) => literal.len(),
+            Value::String(s) => s.len() + 2,
+            Value::Array(items) => items.iter().fold(2, |sum, item| sum + item.length() + 1),
+            Value::Object(o) => o.iter().fold(2, |sum, (key, value)| sum + key.len() + value.length() + 4),
+        }
     }
 
     fn encode(&self, out: &mut String) {
@@ -455,18 +496,23 @@ fn plain(text: &[u8]) -> usize {
     }
 }
 
-/// One bit for a key. Keys with different bits are different.
-fn mark(key: &[u8]) -> u128 {
-    let at = |place| key.get(place).copied().map_or(0, usize::from);
-    1 << ((at(0) * 7 + at(key.len() / 2) * 11 + at(key.len().wrapping_sub(1)) * 13 + key.len()) % 128)
+/// A number for a key, of its length and its first and last bytes. Keys with different numbers are different.
+fn hash(key: &str) -> u32 {
+    let key = key.as_bytes();
+    let (first, last) = match (key.first_chunk::<8>(), key.last_chunk::<8>()) {
+        (Some(first), Some(last)) => (u64::from_le_bytes(*first), u64::from_le_bytes(*last)),
+        _ => (key.iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte)), 0),
+    };
+    let mixed = (first ^ last.rotate_left(29) ^ key.len() as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    (mixed >> 32) as u32
 }
 
 /// Objects of up to so many members are searched for each key.
 const SEARCHED: usize = 100;
 
 /// A key that stands twice among these.
-fn repeated(members: &[(String, Value)]) -> Option<&str> {
-    let mut keys: Vec<&str> = members.iter().map(|(key, _)| key.as_str()).collect();
+fn repeated(members: &[Member]) -> Option<&str> {
+    let mut keys: Vec<&str> = members.iter().map(|member| member.key.as_str()).collect();
     keys.sort_unstable();
     keys.iter().zip(keys.iter().skip(1)).find(|(key, next)| key == next).map(|(key, _)| *key)
 }
@@ -546,18 +592,19 @@ impl Reader<'_> {
             self.at += 1;
             return Ok(Value::Object(Object::new()));
         }
-        let mut members: Vec<(String, Value)> = Vec::with_capacity(16);
+        let mut members: Vec<Member> = Vec::with_capacity(16);
         let mut marks = 0;
         loop {
             self.space();
             let start = self.at;
-            let key = self.string()?;
+            let key = self.key()?;
+            let hash = hash(&key);
             // Objects like a HostConfig are searched; large ones (thousands of labels) would make that quadratic.
             if members.len() < SEARCHED {
-                let mark = mark(key.as_bytes());
+                let mark = 1_u128 << (hash % 128);
                 let perhaps = marks & mark != 0;
                 marks |= mark;
-                if perhaps && members.iter().any(|(k, _)| *k == key) {
+                if perhaps && members.iter().any(|member| member.hash == hash && member.key == key) {
                     return Err(twice(start, &key));
                 }
             }
@@ -565,7 +612,11 @@ impl Reader<'_> {
             self.expect(b':', "expected `:` after a key")?;
             self.space();
             let value = self.value()?;
-            members.push((key, value));
+            if members.len() == 16 {
+                // A container's `HostConfig` has some 70.
+                members.reserve(64);
+            }
+            members.push(Member { hash, key, value });
             self.space();
             match self.peek() {
                 Some(b',') => self.at += 1,
@@ -658,6 +709,18 @@ impl Reader<'_> {
                 None => return Err(self.error("the document ends within a string")),
             }
         }
+    }
+
+    fn key(&mut self) -> Result<Key, JsonError> {
+        let start = self.at;
+        self.expect(b'"', "expected a string")?;
+        let plain = Key::new(self.plain());
+        if self.peek() == Some(b'"') {
+            self.at += 1;
+            return Ok(plain);
+        }
+        self.at = start;
+        self.string().map(Key::from)
     }
 
     /// What stands for itself from here on.

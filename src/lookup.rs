@@ -227,7 +227,7 @@ impl Lookup {
     pub async fn remember_pull(&self, name: &Reference, pulled: &Pulled, known: &BTreeSet<Id>) -> Result<(), Refusal> {
         let Pulled { digest: Some(digest), done: true, error: None } = pulled else { return Ok(()) };
         let Some(image) = self.image(&name.to_string()).await? else { return Ok(()) };
-        if !image.digests.contains(&name.clone().with_digest(digest)) {
+        if !image.is_in_registry(&name.clone().with_digest(digest)) {
             return Ok(());
         }
         if image.anothers(&self.agent.owner) {
@@ -409,9 +409,8 @@ fn image(document: &[u8]) -> Result<(Image, usize), Broken> {
             b"Id" => image.id = Id::new(scan::text(value).unwrap_or_default()),
             b"RepoTags" => tags = names(value)?.len(),
             b"RepoDigests" => {
-                let names = names(value)?;
-                image.tagged = !names.is_empty();
-                image.digests = names.iter().filter_map(|name| Reference::parse(name).ok()).collect();
+                image.digests = names(value)?;
+                image.tagged = !image.digests.is_empty();
             }
             b"Config" => config = value,
             b"Os" => os = scan::text(value).unwrap_or_default(),

@@ -316,7 +316,7 @@ fn filters(value: &str) -> Result<Filters, Refusal> {
                 .into_iter()
                 .map(|(value, on)| {
                     if on.as_bool().is_some() {
-                        Ok(value)
+                        Ok(value.into())
                     } else {
                         Err(bad("has a value that is neither true nor false"))
                     }
@@ -324,7 +324,7 @@ fn filters(value: &str) -> Result<Filters, Refusal> {
                 .collect::<Result<_, _>>()?,
             Value::Bool(_) | Value::Number(_) => return Err(bad("has a key without a list of values")),
         };
-        out.insert(key, values);
+        out.insert(key.into(), values);
     }
     Ok(Filters(out))
 }
@@ -414,8 +414,8 @@ impl Query {
                 Param::Int(n) => pair(name, &n.to_string()),
                 Param::Text(text) => pair(name, text),
                 Param::List(values) => values.iter().for_each(|value| pair(name, value)),
-                Param::Filters(filters) => pair(name, &filters.to_json().to_string()),
-                Param::Json(value) => pair(name, &value.to_string()),
+                Param::Filters(filters) => pair(name, &filters.to_json().encoded()),
+                Param::Json(value) => pair(name, &value.encoded()),
             }
         }
         out

@@ -3,7 +3,7 @@
 //! After the pass a document holds known fields only, each once, under the name that the Engine API gives it, each of
 //! the shape that the engine reads; what the treatment leaves to a guard is looked at there.
 
-use crate::json::{self, Object, Value};
+use crate::json::{self, Key, Object, Value};
 use crate::refusal::Refusal;
 
 /// What becomes of a field.
@@ -99,11 +99,14 @@ impl std::fmt::Display for Path<'_> {
 
 fn object_pass(fields: &'static [Field], object: &mut Object, path: Path<'_>) -> Result<(), Refusal> {
     let mut seen = vec![false; fields.len()];
+    // Clients written in Go send the fields in this order, so the next is looked for behind the last.
+    let mut next = 0;
     object.try_retain(|key, value| {
         let first = key.as_bytes().first();
-        let exact = fields
-            .iter()
-            .position(|f| f.name.len() == key.len() && f.name.as_bytes().first() == first && f.name == key);
+        let same = |f: &Field| f.name.len() == key.len() && f.name.as_bytes().first() == first && f.name == key;
+        let (before, behind) = fields.split_at_checked(next).unwrap_or((fields, &[]));
+        let exact = behind.iter().position(same).map(|n| next + n).or_else(|| before.iter().position(same));
+        next = exact.map_or(next, |place| place + 1);
         let place = exact.or_else(|| fields.iter().position(|f| json::folds_to(key, f.name)));
         let Some((field, seen)) = place.and_then(|place| Some((fields.get(place)?, seen.get_mut(place)?))) else {
             if value.is_empty() {
@@ -118,7 +121,7 @@ fn object_pass(fields: &'static [Field], object: &mut Object, path: Path<'_>) ->
             )));
         }
         if exact.is_none() {
-            field.name.clone_into(key);
+            *key = Key::new_static(field.name);
         }
         value_pass(field.treat, value, path)
     })
@@ -126,7 +129,7 @@ fn object_pass(fields: &'static [Field], object: &mut Object, path: Path<'_>) ->
 
 /// Is the value kept?
 fn value_pass(treat: Treat, value: &mut Value, path: Path<'_>) -> Result<bool, Refusal> {
-    if *value == Value::Null {
+    if matches!(value, Value::Null) {
         return Ok(false);
     }
     let wrong =

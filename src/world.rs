@@ -52,8 +52,8 @@ pub struct Image {
     pub brought: bool,
     /// Did this owner pull it when it was here already, as another's? Then it may use it, and no more. (remembered)
     pub pulled: bool,
-    /// What it is in registries, by digest.
-    pub digests: Vec<Reference>,
+    /// What it is in registries, by digest, as the engine names it.
+    pub digests: Vec<String>,
     /// The paths that it declares as volumes.
     pub volumes: Vec<String>,
     /// How many ports it exposes.
@@ -165,6 +165,11 @@ impl Image {
             Standing::Foreign if self.brought || self.pulled => Standing::Shared,
             standing => standing,
         }
+    }
+
+    /// Is it what a registry has under this name with a digest?
+    pub fn is_in_registry(&self, name: &Reference) -> bool {
+        self.digests.iter().any(|digest| Reference::parse(digest).is_ok_and(|digest| digest == *name))
     }
 
     /// Is it here as another owner's, so that its names are not to be moved, whoever may use it?

@@ -1106,8 +1106,7 @@ mod tests {
         let mut world = world();
         assert!(dockerfile("FROM their/app:1", &world, POLICY, &[], None).is_err());
         let registry = BTreeMap::from([("their/app:1".to_owned(), id('1').to_string())]);
-        world.images.get_mut("their/app:1").unwrap().digests =
-            vec![Reference::parse("their/app").unwrap().with_digest(id('1').as_str())];
+        world.images.get_mut("their/app:1").unwrap().digests = vec![format!("their/app@{}", id('1'))];
         let served = Fake { served: registry, images: world.images.clone(), ..Fake::default() };
         assert!(dockerfile("FROM their/app:1", &served, POLICY, &[], None).is_ok());
         world.images.get_mut("their/app:1").unwrap().brought = true;

@@ -408,13 +408,13 @@ async fn connect(body: &mut Object, agent: &Agent, world: &impl World) -> Result
             on_bridge = true;
             own
         } else if name == "default" {
-            name
+            name.into()
         } else {
             let network = networks::find(&name, agent, world).await?.ok_or_else(|| missing(&name))?;
             if network.name == "host" && !agent.policy.container.host_network {
                 return Err(Refusal::not_allowed(
                     "NetworkingConfig.EndpointsConfig",
-                    &Value::from(name),
+                    &Value::from(name.as_str()),
                     "container.host-network",
                 ));
             }

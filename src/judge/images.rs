@@ -360,7 +360,7 @@ pub async fn same_in_registry(
     world: &impl World,
 ) -> Result<Option<String>, Refusal> {
     let digest = world.registry_digest(name, credentials).await?;
-    Ok(digest.filter(|digest| image.digests.contains(&name.clone().with_digest(digest))))
+    Ok(digest.filter(|digest| image.is_in_registry(&name.clone().with_digest(digest))))
 }
 
 /// What the engine says of a pull that changes nothing. It is not asked: what the registry has under the name could be
@@ -867,8 +867,7 @@ mod tests {
         let digest = |digit: char| full(digit);
         let mut world = world();
         let line = "POST /images/create?fromImage=their/app:1";
-        world.images.get_mut("their/app:1").unwrap().digests =
-            vec![Reference::parse("their/app").unwrap().with_digest(&digest('1'))];
+        world.images.get_mut("their/app:1").unwrap().digests = vec![format!("their/app@{}", digest('1'))];
         let said = [
             r#"{"status":"Pulling from their/app","id":"1"}"#.to_owned(),
             format!(r#"{{"status":"Digest: {}"}}"#, digest('1')),

@@ -153,7 +153,7 @@ impl Fields {
     pub fn members(&mut self, key: &str) -> Result<Vec<(String, Value)>, String> {
         match self.take(key) {
             None => Ok(Vec::new()),
-            Some(Value::Object(object)) => Ok(object.into_iter().collect()),
+            Some(Value::Object(object)) => Ok(object.into_iter().map(|(key, value)| (key.into(), value)).collect()),
             Some(other) => Err(format!("{}.{key} must be an object, not {other}", self.name)),
         }
     }

@@ -361,7 +361,7 @@ impl World for CaseWorld<'_> {
             labels: image.labels.clone(),
             brought: image.brought,
             pulled: self.known.borrow().iter().any(|id| id.as_str() == image.id),
-            digests: image.digests().filter_map(|digest| Reference::parse(&digest).ok()).collect(),
+            digests: image.digests().collect(),
             volumes: image.volumes.clone(),
             exposes: image.exposes.iter().map(|port| ports::number(port)).sum(),
             on_build: image.on_build.clone(),
