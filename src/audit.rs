@@ -158,15 +158,17 @@ pub(crate) fn write(fd: BorrowedFd<'_>, bytes: &[u8]) -> Result<usize, Errno> {
 #[derive(Debug)]
 pub struct Audit {
     sink: Rc<Sink>,
-    agent: String,
-    owner: String,
     policy: String,
+    /// What its JSON lines say of who asks.
+    who: String,
 }
 
 impl Audit {
     /// `agent` says how the agent was recognised.
     pub fn new(sink: Rc<Sink>, agent: &str, owner: &str, policy: &str) -> Self {
-        Self { sink, agent: agent.to_owned(), owner: owner.to_owned(), policy: policy.to_owned() }
+        let (agent, owner, shown) = (Safe(agent), Safe(owner), Safe(policy));
+        let who = format!("\"agent\":\"{agent}\",\"owner\":\"{owner}\",\"policy\":\"{shown}\"");
+        Self { sink, policy: policy.to_owned(), who }
     }
 
     /// Begins the record of a request.
@@ -245,18 +247,12 @@ impl Record {
         };
         let reason = if status == 0 { "client_gone" } else { reason };
         let Self { audit, number, method, route, object, .. } = self;
-        let Audit { sink, agent, owner, policy } = &**audit;
+        let Audit { sink, who, .. } = &**audit;
         let object = object.as_str();
         // Writing into memory cannot fail.
         sink.push(|out, format| match format {
             Format::Json => {
-                _ = write!(
-                    out,
-                    "{{\"time\":\"{now}\",\"request\":{number},\"agent\":\"{}\",\"owner\":\"{}\",\"policy\":\"{}\"",
-                    Safe(agent),
-                    Safe(owner),
-                    Safe(policy)
-                );
+                _ = write!(out, "{{\"time\":\"{now}\",\"request\":{number},{who}");
                 _ = write!(
                     out,
                     ",\"method\":\"{}\",\"route\":\"{route}\",\"object\":\"{}\"",
@@ -334,8 +330,24 @@ impl std::fmt::Display for Time {
         let day = of_year - (153 * shifted_month + 2) / 5 + 1;
         let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
         let year = era * 400 + year_of_era + u64::from(month <= 2);
-        let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-        write!(f, "{year}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:03}Z", since.subsec_millis())
+        let (hour, minute, milli) = (second / 3600, second / 60 % 60, u64::from(since.subsec_millis()));
+        let mut text = *b"0000-00-00T00:00:00.000Z";
+        let fields = [
+            (0..4, year),
+            (5..7, month),
+            (8..10, day),
+            (11..13, hour),
+            (14..16, minute),
+            (17..19, second % 60),
+            (20..23, milli),
+        ];
+        for (place, mut number) in fields {
+            for digit in text.get_mut(place).into_iter().flatten().rev() {
+                *digit = b'0' + (number % 10) as u8;
+                number /= 10;
+            }
+        }
+        f.write_str(std::str::from_utf8(&text).unwrap_or_default())
     }
 }
 

@@ -489,18 +489,14 @@ pub fn percent_decode(text: &str, plus_is_space: bool) -> Result<String, Refusal
 
 /// Encodes everything but unreserved characters and those in `keep`.
 pub fn percent_encode(text: &str, keep: &str, out: &mut String) {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) || keep.as_bytes().contains(&byte);
+    let digit = |four: u8| char::from(four + if four < 10 { b'0' } else { b'A' - 10 });
+    out.reserve(text.len());
     for byte in text.bytes() {
-        let c = char::from(byte);
-        if c.is_ascii_alphanumeric() || "-._~".contains(c) || keep.contains(c) {
-            out.push(c);
+        if byte.is_ascii() && plain(byte) {
+            out.push(char::from(byte));
         } else {
-            out.push('%');
-            out.extend(
-                [byte >> 4, byte & 15]
-                    .iter()
-                    .filter_map(|d| char::from_digit(u32::from(*d), 16))
-                    .map(|c| c.to_ascii_uppercase()),
-            );
+            out.extend(['%', digit(byte >> 4), digit(byte & 15)]);
         }
     }
 }

@@ -94,13 +94,15 @@ fn serve(settings: Settings) -> Result<(), Failure> {
 }
 
 /// Runs a future to its end, on this thread.
-fn run_alone(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+fn run_alone(work: impl Future<Output = Result<(), Failure>> + 'static) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|e| Failure::Socket(format!("cannot start: {e}")))?;
     let local = tokio::task::LocalSet::new();
-    local.block_on(&runtime, work)
+    // As a task of its own, since the future that is run here is polled whenever any task is.
+    let done = local.block_on(&runtime, async { tokio::task::spawn_local(work).await });
+    done.unwrap_or_else(|e| Err(Failure::Socket(format!("cannot go on: {e}"))))
 }
 
 /// Each connection takes two descriptors or more, and the usual soft limit is 1,024.
