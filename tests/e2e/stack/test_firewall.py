@@ -178,11 +178,15 @@ class Host:
         return True
 
     def dropped(self, address, port=80, inside=None):
-        """That there is no answer, since a rule of the firewall took what was sent."""
+        """That there is no answer, since a rule of the firewall took what was sent: the rule's count is what proves it."""
         before = self.packets()
-        said = self.run(sys.executable, "-c", ASK, address, port, 1, inside=inside)
-        assert said == "nothing\n", (address, port, inside, said)
-        return self.packets() > before
+
+        def counted():
+            said = self.run(sys.executable, "-c", ASK, address, port, 0.3, inside=inside)
+            assert said == "nothing\n", (address, port, inside, said)
+            return self.packets() > before
+        until(counted, what=f"a packet to {address}:{port} from {inside} that was dropped")
+        return True
 
     def packets(self):
         """How many packets the rules dropped so far."""
@@ -280,6 +284,9 @@ def test_a_host_is_made_ready(host):
         "default-address-pools": [{"base": "172.18.0.0/15", "size": 25}]}
     for path, text in written(STACK).items():
         assert host.run("cat", path) == text, path
+    if shutil.which("systemd-analyze"):
+        verified = host.run("systemd-analyze", "verify", "--man=no", "/etc/systemd/system/container-firewall.service", ok=False)
+        assert (verified.returncode, verified.stdout, verified.stderr) == (0, "", "")
     assert settings(STACK)["ECS_CLUSTER"] == "builds"
 
 
