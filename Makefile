@@ -58,7 +58,8 @@ e2e-tests: program tests-prepared
 	$(AS_ROOT) target/venv/bin/pytest -q --durations=10 tests/e2e --ignore=$(ATTACKS)
 
 stack-tests: rust-tests tests-prepared
-	target/venv-stack/bin/pytest -q --durations=5 tests/stack
+	target/venv-stack/bin/pytest -q --durations=5 tests/stack || \
+		{ echo "RUN TWICE: what failed of the stacks' tests" >&2; target/venv-stack/bin/pytest -q --last-failed tests/stack; }
 
 image:
 	docker build --tag sockguard \
