@@ -6,6 +6,8 @@
 
 SHELL := /bin/bash
 export PATH := $(HOME)/.cargo/bin:$(PATH)
+# Its job server is not for cargo, which would take it for its own.
+unexport MAKEFLAGS MFLAGS
 
 # The end-to-end tests start engines, for which they have to be root.
 AS_ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo -n -E env "PATH=$$PATH")
