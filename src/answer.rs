@@ -259,7 +259,7 @@ where
         Ok(container) => container,
         Err(refusal) => {
             let removed = viewer.upstream.ask(Method::DELETE, &format!("/containers/{id}?force=1&v=1")).await;
-            if !removed.is_ok_and(|(status, _)| status.is_success()) {
+            if !removed.is_ok_and(|r| r.status().is_success()) {
                 tracing::warn!(owner = %viewer.agent.owner, "container {id} could not be removed");
             }
             return Err(refusal);

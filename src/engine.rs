@@ -1,6 +1,6 @@
 //! The Docker Engine behind its socket: a small pool of kept connections, and sockguard's own calls.
 
-use crate::body::{Body, Gather, Rest};
+use crate::body::{Body, Gather};
 use crate::hold::Turns;
 use crate::json::{self, Value};
 use crate::refusal::Refusal;
@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Limited};
 use hyper::body::{Body as _, Incoming};
 use hyper::client::conn::http1::{self, SendRequest};
-use hyper::header::{CONTENT_TYPE, HOST, HeaderMap, HeaderValue, USER_AGENT};
+use hyper::header::{CONTENT_TYPE, HOST, HeaderValue, USER_AGENT};
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
@@ -50,9 +50,6 @@ pub struct Engine {
     kept: RefCell<Vec<Kept>>,
     /// Held while a large answer to a call of our own is read.
     large: Semaphore,
-    /// The headers of the last answer to a call of our own. Their place serves the next: a map for as many as the engine
-    /// sends takes an expensive piece of memory.
-    headers: RefCell<HeaderMap>,
     /// Who may change what its containers mount, and who checks it.
     pub turns: Turns,
 }
@@ -67,13 +64,7 @@ struct Kept {
 impl Engine {
     /// The engine behind this socket. Nothing is connected yet.
     pub fn new(socket: PathBuf) -> Self {
-        Self {
-            socket,
-            kept: RefCell::default(),
-            large: Semaphore::new(1),
-            headers: RefCell::default(),
-            turns: Turns::default(),
-        }
+        Self { socket, kept: RefCell::default(), large: Semaphore::new(1), turns: Turns::default() }
     }
 
     /// The path of its socket.
@@ -176,29 +167,15 @@ impl Engine {
         let mut request = Request::new(body);
         *request.method_mut() = method;
         *request.uri_mut() = path_and_query.parse().map_err(|_| self.failed("is asked for a path that is none"))?;
-        *request.headers_mut() = self.headers.take();
         introduce(request.headers_mut());
         Ok(request)
     }
 
-    /// Sends a request of our own without a body, and gives the status and the body as it comes.
-    ///
-    /// # Errors
-    /// As `send`.
-    pub async fn ask(&self, method: Method, path_and_query: &str) -> Result<(StatusCode, Incoming), Refusal> {
-        self.answered(self.request(method, path_and_query, Body::Empty)?).await
-    }
-
-    async fn answered(&self, request: Request<Body>) -> Result<(StatusCode, Incoming), Refusal> {
-        let (head, body) = self.send(request).await?.into_parts();
-        self.headers.replace(head.headers);
-        Ok((head.status, body))
-    }
-
     async fn exchange(&self, request: Request<Body>) -> Result<(StatusCode, Bytes), Refusal> {
         let exchange = async {
-            let (status, body) = self.answered(request).await?;
-            let mut body = Limited::new(body, CALL_LIMIT);
+            let response = self.send(request).await?;
+            let status = response.status();
+            let mut body = Limited::new(response.into_body(), CALL_LIMIT);
             let (mut whole, mut room) = (Vec::new(), None);
             while let Some(frame) = body.frame().await {
                 let frame = frame.map_err(|e| self.failed(&format!("broke off its answer: {e}")))?;
@@ -300,7 +277,7 @@ impl Write for Wire {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        if self.gather.waits(bufs.iter().map(|buf| buf.len()).sum(), Rest::None, cx) {
+        if self.gather.waits(bufs.iter().map(|buf| buf.len()).sum(), cx) {
             return Poll::Pending;
         }
         Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
@@ -319,9 +296,8 @@ impl Write for Wire {
     }
 }
 
-/// Puts the headers of every request to the engine in the place of what is there.
-pub fn introduce(headers: &mut HeaderMap) {
-    headers.clear();
+/// The headers of every request to the engine.
+pub fn introduce(headers: &mut hyper::HeaderMap) {
     headers.insert(HOST, HeaderValue::from_static("docker"));
     headers.insert(USER_AGENT, HeaderValue::from_static(AGENT));
 }

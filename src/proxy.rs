@@ -117,9 +117,7 @@ async fn decide(
         BodyKind::Stream => None,
     };
     let registry_auth = match target.route {
-        Route::Images(Images::Create) => {
-            credentials(&head.headers, registry::AUTH)?.and_then(|value| value.to_str().ok())
-        }
+        Route::Images(Images::Create) => credentials(head, registry::AUTH)?.and_then(|value| value.to_str().ok()),
         _ => None,
     };
     let registry_auth = registry_auth.map(str::to_owned);
@@ -132,7 +130,7 @@ async fn decide(
 /// Does what a permit allows.
 async fn perform(
     guard: &Rc<Guard>,
-    mut head: Parts,
+    head: Parts,
     body: &mut Option<Incoming>,
     route: Route,
     permit: Permit,
@@ -147,7 +145,7 @@ async fn perform(
         Action::Send(request) => request,
     };
     if answer == Answer::Hijack {
-        let request = upstream(&mut head.headers.clone(), permitted, body)?;
+        let request = upstream(&head, permitted, body)?;
         let _held = steps::before(&guard.world, &before).await?;
         return hijack(guard, &head, &route, request).await;
     }
@@ -157,7 +155,7 @@ async fn perform(
         true => Some(gather(guard, body).await?.into_parts()),
         false => None,
     };
-    let mut request = upstream(&mut head.headers, permitted, body)?;
+    let mut request = upstream(&head, permitted, body)?;
     let gathered = gathered.map(|(bytes, share)| {
         *request.body_mut() = if bytes.is_empty() { Body::Empty } else { Body::full(bytes) };
         share
@@ -209,7 +207,7 @@ async fn perform(
         return exchange.await;
     }
     // What has to be done around a request is not left half done when the client goes away.
-    tokio::task::spawn_local(Box::pin(exchange))
+    tokio::task::spawn_local(exchange)
         .await
         .unwrap_or_else(|_| Err(Refusal::Engine { message: "the request was cut short".to_owned() }))
 }
@@ -301,8 +299,7 @@ async fn inspected(
     let world = &guard.world;
     match std::mem::replace(&mut permitted.payload, Payload::Empty) {
         Payload::Context(rules) => {
-            let config =
-                credentials(&head.headers, registry::CONFIG)?.and_then(|value| value.to_str().ok()).map(str::to_owned);
+            let config = credentials(head, registry::CONFIG)?.and_then(|value| value.to_str().ok()).map(str::to_owned);
             permitted.payload = Payload::Context(rules.clone());
             let agent = Rc::clone(&world.agent);
             let passed = body.take().map(|body| archive::context(rules, config, agent, Rc::clone(world), body));
@@ -336,10 +333,9 @@ async fn inspected(
     }
 }
 
-/// Rebuilds a request from its permit. Of the client's headers only those that the permit names go along; the map that
-/// held them serves the request.
+/// Rebuilds a request from its permit. Of the client's headers only those that the permit names go along.
 fn upstream(
-    headers: &mut HeaderMap,
+    head: &Parts,
     permitted: crate::permit::Request,
     body: &mut Option<Incoming>,
 ) -> Result<Request<Body>, Refusal> {
@@ -364,30 +360,28 @@ fn upstream(
     let mut request = Request::new(payload);
     *request.method_mut() = permitted.method;
     *request.uri_mut() = target.try_into().map_err(|_| Refusal::malformed("the request's parameters are too long"))?;
-    let credentials = match permitted.registry_auth {
-        RegistryAuth::None => None,
-        RegistryAuth::Auth => credentials(headers, registry::AUTH)?.cloned().map(|value| (registry::AUTH, value)),
-        RegistryAuth::Config => credentials(headers, registry::CONFIG)?.cloned().map(|value| (registry::CONFIG, value)),
-        RegistryAuth::Push => {
-            let nobody = || HeaderValue::from_static(registry::NOBODY);
-            Some((registry::AUTH, credentials(headers, registry::AUTH)?.cloned().unwrap_or_else(nobody)))
-        }
-    };
+    let headers = request.headers_mut();
     engine::introduce(headers);
     if let Some(kind) = kind {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
     }
-    if let Some((name, value)) = credentials {
-        headers.insert(name, value);
+    let name = match permitted.registry_auth {
+        RegistryAuth::None => return Ok(request),
+        RegistryAuth::Auth | RegistryAuth::Push => registry::AUTH,
+        RegistryAuth::Config => registry::CONFIG,
+    };
+    let nobody = HeaderValue::from_static(registry::NOBODY);
+    let nobody = (permitted.registry_auth == RegistryAuth::Push).then_some(&nobody);
+    if let Some(value) = credentials(head, name)?.or(nobody) {
+        headers.insert(name, value.clone());
     }
-    *request.headers_mut() = std::mem::take(headers);
     Ok(request)
 }
 
 /// The client's credentials for registries.
-fn credentials<'a>(headers: &'a HeaderMap, name: &'static str) -> Result<Option<&'a HeaderValue>, Refusal> {
+fn credentials<'a>(head: &'a Parts, name: &'static str) -> Result<Option<&'a HeaderValue>, Refusal> {
     let base64 = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'=' | b'+' | b'/');
-    match headers.get(name).filter(|value| !value.is_empty()) {
+    match head.headers.get(name).filter(|value| !value.is_empty()) {
         Some(value) if value.len() > CREDENTIALS_LIMIT || !value.as_bytes().iter().all(base64) => {
             Err(Refusal::malformed(format!("the header `{name}` is not base64")))
         }

@@ -1,7 +1,7 @@
 //! The agents' side: accepts connections, and speaks HTTP/1.1 on each until it ends or leaves HTTP.
 
 use crate::audit::Audit;
-use crate::body::{Body, BodyError, Gather, Rest};
+use crate::body::{Body, BodyError, Gather};
 use crate::identity::Peers;
 use crate::lookup::Lookup;
 use crate::peer::{self, Hold, Peer};
@@ -501,8 +501,7 @@ impl Write for Hand {
             return Poll::Ready(Ok(bufs.iter().map(|buf| buf.len()).sum()));
         }
         self.0.flushed.set(false);
-        let rest = if self.0.answered.get() { Rest::None } else { Rest::Comes };
-        if self.1.waits(bufs.iter().map(|buf| buf.len()).sum(), rest, cx) {
+        if self.1.waits(bufs.iter().map(|buf| buf.len()).sum(), cx) {
             return Poll::Pending;
         }
         self.with(|io| io.poll_write_vectored(cx, bufs))

@@ -57,11 +57,11 @@ pub async fn each(
     fields: Fields,
     mut read: impl FnMut(Picked) -> Result<(), Broken>,
 ) -> Result<(), Refusal> {
-    let (status, body) = upstream.ask(Method::GET, path).await?;
-    if status != StatusCode::OK {
-        return Err(Refusal::Engine { message: format!("the engine answered {status} to {path}") });
+    let response = upstream.ask(Method::GET, path).await?;
+    if response.status() != StatusCode::OK {
+        return Err(Refusal::Engine { message: format!("the engine answered {} to {path}", response.status()) });
     }
-    picked(body, objects, fields, &mut read).await
+    picked(response.into_body(), objects, fields, &mut read).await
 }
 
 /// The status of an answer about one object, and the fields of it; of an error, all that it says.
@@ -71,13 +71,14 @@ pub async fn each(
 pub async fn one(upstream: &impl Upstream, path: &str, fields: Fields) -> Result<(StatusCode, Value), Refusal> {
     let failed = |what: &str| Refusal::Engine { message: format!("the engine's answer to {path} {what}") };
     let found = async {
-        let (status, body) = upstream.ask(Method::GET, path).await?;
+        let response = upstream.ask(Method::GET, path).await?;
+        let status = response.status();
         if status != StatusCode::OK {
-            let error = upstream::collect(body, LARGEST_ERROR).await?;
+            let error = upstream::collect(response.into_body(), LARGEST_ERROR).await?;
             return Ok((status, json::parse(&error).unwrap_or(Value::Null)));
         }
         let mut found = None;
-        picked(body, Objects::Documents, fields, &mut |object| {
+        picked(response.into_body(), Objects::Documents, fields, &mut |object| {
             found = Some(object);
             Ok(())
         })

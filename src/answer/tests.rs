@@ -3,7 +3,6 @@
 use super::*;
 use crate::owner::{OWNER_LABEL, Owner};
 use crate::policy::{Glob, Policy};
-use hyper::StatusCode;
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -96,15 +95,17 @@ impl Recorded {
 impl Upstream for Recorded {
     type Body = Pieces;
 
-    async fn ask(&self, method: Method, path: &str) -> Result<(StatusCode, Pieces), Refusal> {
+    async fn ask(&self, method: Method, path: &str) -> Result<Response<Pieces>, Refusal> {
         if method == Method::DELETE {
             self.removed.borrow_mut().push(path.to_owned());
         }
         let (status, body) = match self.answer(path) {
-            Some(answer) => (StatusCode::OK, answer.to_string()),
-            None => (StatusCode::NOT_FOUND, r#"{"message":"no such thing"}"#.to_owned()),
+            Some(answer) => (200, answer.to_string()),
+            None => (404, r#"{"message":"no such thing"}"#.to_owned()),
         };
-        Ok((status, Pieces::of(body.as_bytes(), 1000)))
+        let mut response = Response::new(Pieces::of(body.as_bytes(), 1000));
+        *response.status_mut() = hyper::StatusCode::from_u16(status).expect("a status");
+        Ok(response)
     }
 }
 

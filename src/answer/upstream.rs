@@ -6,7 +6,7 @@ use super::room::SMALL;
 use super::scan::{self, Broken};
 use super::split::{Fields, Objects, Parts, Splitter, Token};
 use super::{Viewer, images, pick};
-use crate::body::BodyError;
+use crate::body::{Body, BodyError};
 use crate::engine::Engine;
 use crate::json::Value;
 use crate::owner::{OWNER_LABEL, Owner, PAUSED_LABEL, ROOT_LABEL, SEAL_LABEL};
@@ -16,7 +16,7 @@ use crate::world::Id;
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::body::{Body as HttpBody, Incoming};
-use hyper::{Method, StatusCode};
+use hyper::{Method, Request, Response, StatusCode};
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 /// The largest document that is read whole.
@@ -27,15 +27,17 @@ pub trait Upstream: 'static {
     /// The body of its answers.
     type Body: HttpBody<Data = Bytes, Error: Into<BodyError>> + Unpin + 'static;
 
-    /// Sends a request without a body. Gives the status and the body of the answer.
-    async fn ask(&self, method: Method, path_and_query: &str) -> Result<(StatusCode, Self::Body), Refusal>;
+    /// Sends a request without a body.
+    async fn ask(&self, method: Method, path_and_query: &str) -> Result<Response<Self::Body>, Refusal>;
 }
 
 impl Upstream for Engine {
     type Body = Incoming;
 
-    async fn ask(&self, method: Method, path_and_query: &str) -> Result<(StatusCode, Incoming), Refusal> {
-        Engine::ask(self, method, path_and_query).await
+    async fn ask(&self, method: Method, path_and_query: &str) -> Result<Response<Incoming>, Refusal> {
+        let request = Request::builder().method(method).uri(path_and_query).header(hyper::header::HOST, "docker");
+        let request = request.body(Body::Empty).map_err(|e| Refusal::Engine { message: e.to_string() })?;
+        self.send(request).await
     }
 }
 
@@ -187,8 +189,9 @@ fn holder(object: &Value, me: &Owner) -> Holder {
 /// # Errors
 /// The engine cannot be asked.
 pub async fn document(upstream: &impl Upstream, path: &str) -> Result<Option<Bytes>, Refusal> {
-    let (status, body) = upstream.ask(Method::GET, path).await?;
-    let body = collect(body, LARGEST_DOCUMENT).await?;
+    let response = upstream.ask(Method::GET, path).await?;
+    let status = response.status();
+    let body = collect(response.into_body(), LARGEST_DOCUMENT).await?;
     match status {
         StatusCode::OK => Ok(Some(body)),
         StatusCode::NOT_FOUND => Ok(None),
@@ -260,10 +263,11 @@ pub async fn each_part(
     mut read: impl FnMut(&[u8]) -> Result<(), Broken>,
 ) -> Result<(), Refusal> {
     let broken = |e: Broken| Refusal::Engine { message: e.to_string() };
-    let (status, mut body) = upstream.ask(Method::GET, path).await?;
-    if status != StatusCode::OK {
-        return Err(Refusal::Engine { message: format!("the engine answered {status} to {path}") });
+    let response = upstream.ask(Method::GET, path).await?;
+    if response.status() != StatusCode::OK {
+        return Err(Refusal::Engine { message: format!("the engine answered {} to {path}", response.status()) });
     }
+    let mut body = response.into_body();
     let mut splitter = Splitter::new(parts);
     while let Some(frame) = body.frame().await {
         let frame =
