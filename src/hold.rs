@@ -177,6 +177,8 @@ struct Other {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Running,
+    /// By its user, or let go on just now: the engine goes by events that may come late.
+    Paused,
     Restarting,
     Resting,
 }
@@ -225,6 +227,7 @@ fn other(container: Picked, world: &Lookup, binds: &[(PathBuf, PathBuf)]) -> Oth
     let concerned = mine || asks || !all || sources.iter().any(overlaps);
     let state = match text(&["State"]) {
         "running" => State::Running,
+        "paused" => State::Paused,
         "restarting" => State::Restarting,
         _ => State::Resting,
     };
@@ -272,26 +275,31 @@ impl Held {
         if concerned().any(|other| other.state == State::Restarting) {
             return Err(restarting());
         }
-        let runs = |other: &&Other| other.state == State::Running && !self.paused.contains(&other.id);
-        let running: Vec<&Other> = concerned().filter(runs).collect();
-        if running.is_empty() {
-            return Ok(Round::Still);
-        }
-        self.mark(&running).await?;
+        let may_run = |other: &&Other| match other.state {
+            State::Running | State::Paused => !self.paused.contains(&other.id),
+            State::Restarting | State::Resting => false,
+        };
+        let running: Vec<&Other> = concerned().filter(may_run).collect();
+        self.mark(running.iter().filter(|other| other.state == State::Running).map(|other| &other.id)).await?;
         let mut round = Round::Still;
         for other in running {
             if !self.pause(&other.id).await? {
                 round = Round::Changed;
+            } else if other.state == State::Paused && !self.rested.contains(&other.id) {
+                self.mark([&other.id]).await?;
             }
         }
         Ok(round)
     }
 
     /// Writes down what is about to be paused, for the case that nobody is left to let it go on.
-    async fn mark(&mut self, running: &[&Other]) -> Result<(), Refusal> {
+    async fn mark(&mut self, running: impl IntoIterator<Item = &Id>) -> Result<(), Refusal> {
+        let ids: Vec<&str> = running.into_iter().map(Id::as_str).collect();
+        if ids.is_empty() {
+            return Ok(());
+        }
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
         let name = format!("{PAUSED_PREFIX}{now}");
-        let ids: Vec<&str> = running.iter().map(|other| other.id.as_str()).collect();
         let guarded = self.world.sockets.guarded.to_string_lossy().into_owned();
         let labels = [(PAUSED_LABEL.to_owned(), ids.join(",")), (PAUSED_BY_LABEL.to_owned(), guarded)];
         self.markers.push(name.clone());
