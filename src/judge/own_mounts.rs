@@ -149,10 +149,10 @@ mod tests {
 
     /// As an engine of version 20.10 tells of them.
     const AGENT: &str = r#"{"Config": {"Labels": {"com.amazonaws.ecs.cluster": "ci"}}, "HostConfig": {
-        "Binds": ["/srv/agents/1/f:/etc/conf:ro", "builds:/buildkite/builds", "/srv/agents/1:/work"],
+        "Binds": ["/srv/agents/1/f:/etc/conf:ro", "builds:/buildkite/builds", "/srv/agents/1:/workspace"],
         "Mounts": [{"Type": "volume", "Source": "builds", "Target": "/ro/", "ReadOnly": true}, {"Type": "tmpfs", "Target": "/mem"}],
-        "Tmpfs": {"/work/tmp": ""}, "VolumesFrom": null}, "Mounts": [
-        {"Type": "bind", "Source": "/srv/agents/1", "Destination": "/work", "Mode": "", "RW": true, "Propagation": "rprivate"},
+        "Tmpfs": {"/workspace/tmp": ""}, "VolumesFrom": null}, "Mounts": [
+        {"Type": "bind", "Source": "/srv/agents/1", "Destination": "/workspace", "Mode": "", "RW": true, "Propagation": "rprivate"},
         {"Type": "volume", "Name": "builds", "Source": "/var/lib/docker/volumes/builds/_data", "Destination": "/ro", "Driver": "local", "Mode": "z", "RW": false, "Propagation": ""},
         {"Type": "tmpfs", "Source": "", "Destination": "/mem", "Mode": "", "RW": true, "Propagation": ""},
         {"Type": "volume", "Name": "93e9ec14", "Source": "/var/lib/docker/volumes/93e9ec14/_data", "Destination": "/anon", "Driver": "local", "Mode": "", "RW": true, "Propagation": ""},
@@ -179,10 +179,10 @@ mod tests {
     fn the_longest_destination_that_holds_a_path_shows_it() {
         let mounts = own_mounts(&json::parse(AGENT.as_bytes()).unwrap(), &owner());
         for (path, expected) in [
-            ("/work", "/srv/agents/1| Rw"),
-            ("/work/a/b", "/srv/agents/1| Rw"),
-            ("/work/tmp/x", "nothing"),
-            ("/workshop", "no mount"),
+            ("/workspace", "/srv/agents/1| Rw"),
+            ("/workspace/a/b", "/srv/agents/1| Rw"),
+            ("/workspace/tmp/x", "nothing"),
+            ("/workspaces", "no mount"),
             ("/buildkite/builds/x", "/var/lib/docker/volumes/builds/_data| Rw"),
             ("/buildkite", "no mount"),
             ("/ro/x", "/var/lib/docker/volumes/builds/_data| Ro"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
 import subprocess
@@ -61,13 +60,7 @@ class Host:
 
     def lines(self):
         """What it wrote, without what is only for people."""
-        lines = []
-        for line in self.log().splitlines():
-            try:
-                lines.append(json.loads(line))
-            except ValueError:
-                pass
-        return lines
+        return harness.json_lines(self.log())
 
     def decisions(self):
         """The audit's lines."""

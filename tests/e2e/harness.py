@@ -458,13 +458,7 @@ class Guard:
 
     def log(self):
         """All lines so far, parsed: about requests, and what is said in between."""
-        lines = []
-        for line in self.stderr().splitlines():
-            try:
-                lines.append(json.loads(line))
-            except ValueError:
-                pass
-        return lines
+        return json_lines(self.stderr())
 
     def stop(self, seconds=60):
         """SIGTERM; returns the exit status."""
@@ -690,6 +684,17 @@ def hijack(socket, path, body=None, upgrade="tcp", timeout=60.0):
     """An attach or exec start: (connection, head), raw bytes from here on."""
     headers = {"Connection": "Upgrade", "Upgrade": upgrade} if upgrade else {}
     return open_stream(socket, "POST", path, body, headers, timeout)
+
+
+def json_lines(text):
+    """The lines that are JSON, parsed: others are only for people."""
+    lines = []
+    for line in text.splitlines():
+        try:
+            lines.append(json.loads(line))
+        except ValueError:
+            pass
+    return lines
 
 
 def demux(data):
