@@ -9,7 +9,7 @@ use sockguard::policy::Policy;
 use sockguard::server::{self, Guard, Identity, Limits};
 use sockguard::world::Sockets;
 use std::cell::{Cell, RefCell};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
@@ -243,21 +243,26 @@ where
     Rc::new(move |request, peer| Box::pin(play(request, peer)))
 }
 
+/// What the guard between these sockets knows.
+pub fn world(guarded: &Path, engine: &Path) -> Lookup {
+    let agent =
+        Agent { owner: Owner::new("me").unwrap(), policy: Rc::new(Policy::load("ci-agent").unwrap()), caller: None };
+    Lookup {
+        engine: Rc::new(Engine::new(engine.to_owned())),
+        agent: Rc::new(agent),
+        memory: Rc::new(Memory::default()),
+        sockets: Sockets { guarded: guarded.to_owned(), engine: Vec::new() },
+    }
+}
+
 /// A guard without an engine.
 pub async fn guard_alone(drain: Duration) -> Setup {
     let directory = tempfile::tempdir().unwrap();
     let socket = directory.path().join("guarded.sock");
     let upstream = directory.path().join("engine.sock");
-    let agent =
-        Agent { owner: Owner::new("me").unwrap(), policy: Rc::new(Policy::load("ci-agent").unwrap()), caller: None };
     let null = std::fs::File::options().write(true).open("/dev/null").unwrap();
     let audit = Audit::new(Sink::new(Format::Json, null), "fixed", "me", "ci-agent");
-    let world = Lookup {
-        engine: Rc::new(Engine::new(upstream.clone())),
-        agent: Rc::new(agent),
-        memory: Rc::new(Memory::default()),
-        sockets: Sockets { guarded: socket.clone(), engine: Vec::new() },
-    };
+    let world = world(&socket, &upstream);
     let limits = Limits { drain, ..Limits::default() };
     let guard = Rc::new(Guard { world: Rc::new(world), audit: Rc::new(audit), limits, agent_process: None });
     let listener = UnixListener::bind(&socket).unwrap();
