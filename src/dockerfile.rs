@@ -1,4 +1,4 @@
-//! Dockerfiles, read as the engine's classic builder reads them.
+//! Dockerfiles, read as the engine's classic builder reads them. What they may do is judged in [`crate::judge::dockerfile`].
 //!
 //! Engines from 20.10 to the newest read some texts in different ways (stray carriage returns, here-documents,
 //! directives). What they could disagree about is refused, so that what was judged is what is built.

@@ -6,6 +6,7 @@ pub mod bridge;
 pub mod build;
 pub mod containers;
 pub mod create;
+pub mod dockerfile;
 pub mod env;
 pub mod exec;
 pub mod images;
@@ -191,8 +192,7 @@ mod tests {
             let target = route::parse(&Method::POST, path).unwrap();
             let query = query::parse(&target.route, Some(parameters)).unwrap();
             let ask = Ask { route: target.route, version: target.version, query, body, registry_auth: None };
-            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-            let permit = runtime.block_on(judge(ask, &agent, &world)).map_err(|refusal| refusal.message("test"))?;
+            let permit = testing::wait(judge(ask, &agent, &world)).map_err(|refusal| refusal.message("test"))?;
             match permit.action {
                 Action::Send(request) => Ok(request),
                 other => Err(format!("{other:?}")),

@@ -182,10 +182,25 @@ impl Image {
         self.labels.get(SEAL_LABEL).is_some_and(|seal| !seal.is_empty())
     }
 
+    /// Has it this platform, if one is wanted?
+    pub fn fits(&self, platform: Option<&str>) -> bool {
+        platform.is_none_or(|wanted| same_platform(wanted, &self.platform))
+    }
+
     /// Does it carry an owner's label?
     pub fn labelled(&self) -> bool {
         self.labels.contains_key(OWNER_LABEL)
     }
+}
+
+fn same_platform(wanted: &str, has: &str) -> bool {
+    let plain = |text: &str| text.to_ascii_lowercase().replace("x86_64", "amd64").replace("aarch64", "arm64");
+    let (wanted, has) = (plain(wanted), plain(has));
+    let architecture = has.split_once('/').map(|(_, architecture)| architecture).unwrap_or_default();
+    has.is_empty()
+        || wanted == has
+        || wanted == architecture
+        || wanted.strip_prefix(&has).is_some_and(|rest| rest.starts_with('/'))
 }
 
 impl Network {

@@ -6,7 +6,8 @@ use super::tar::{self, Entry, Kind};
 use super::{Sink, Written};
 use crate::json::Value;
 use crate::judge::Agent;
-use crate::judge::build::{self, ContextRules, DOCKERFILE};
+use crate::judge::build::{ContextRules, DOCKERFILE};
+use crate::judge::dockerfile::judge_dockerfile;
 use crate::refusal::Refusal;
 use crate::world::World;
 use bytes::Bytes;
@@ -118,7 +119,7 @@ async fn dockerfile<W: World>(
     sink: &mut Sink,
     written: &RefCell<Written>,
 ) -> Result<(), Refusal> {
-    let pinned = build::judge_dockerfile(text, judge.rules, judge.credentials, judge.agent, judge.world).await?;
+    let pinned = judge_dockerfile(text, judge.rules, judge.credentials, judge.agent, judge.world).await?;
     let labels = pinned.labels;
     written.replace(Written { names: pinned.names, labels });
     file(entry, pinned.text.into(), sink).await

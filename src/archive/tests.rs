@@ -2,17 +2,13 @@
 
 use super::*;
 use crate::judge::build::{Cache, DOCKERFILE};
-use crate::judge::testing::{Fake, agent, id};
+use crate::judge::testing::{Fake, agent, id, wait};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use http_body_util::{BodyExt, Full};
 use std::io::Write;
 
 const POLICY: &str = r#"image = { allow = ["build", "pull", "load"], pull = ["docker.io/*"], tags = ["*/*"] }"#;
-
-fn wait<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
-}
 
 /// An entry of this type, in the plainest form.
 fn entry(kind: u8, name: &str, link: &str, data: &[u8]) -> Vec<u8> {

@@ -1,5 +1,6 @@
 //! Images: own and shared ones can be used, own ones removed, and a name is never taken from somebody else.
 
+use super::dockerfile::{check_env, check_labels, check_trigger};
 use super::labels;
 use super::system::{BUILDKIT, known_filters, own_only};
 use super::{Agent, Ask, build, env};
@@ -297,9 +298,9 @@ pub fn check_changes(text: &str, agent: &Agent) -> Result<(), Refusal> {
         .map_err(|what| Refusal::malformed(what.replace("the Dockerfile", "changes")))?;
     for instruction in &file.instructions {
         match instruction.keyword.as_str() {
-            "label" => build::check_labels(instruction, file.escape, &Variables::Unknown)?,
-            "onbuild" => build::check_trigger(&instruction.args)?,
-            "env" => build::check_env(instruction, file.escape, &Variables::Unknown, agent)?,
+            "label" => check_labels(instruction, file.escape, &Variables::Unknown)?,
+            "onbuild" => check_trigger(&instruction.args)?,
+            "env" => check_env(instruction, file.escape, &Variables::Unknown, agent)?,
             "cmd" | "entrypoint" | "healthcheck" | "expose" | "user" | "volume" | "workdir" | "stopsignal"
             | "shell" => {}
             other => return Err(Refusal::malformed(format!("{} is not a valid change command", other.to_uppercase()))),
@@ -329,7 +330,7 @@ async fn pull(mut ask: Ask, agent: &Agent, world: &impl World) -> Verdict {
     may_pull(&name, agent)?;
     let here = match world.image(&name.to_string()).await? {
         Some(image) if image.anothers(&agent.owner) => {
-            let fits = build::fits(ask.query.text("platform"), &image);
+            let fits = image.fits(ask.query.text("platform"));
             let credentials = ask.registry_auth.as_deref();
             if fits && let Some(digest) = same_in_registry(&name, &image, credentials, world).await? {
                 return Ok(pulled_already(&name, &digest, image));
@@ -498,7 +499,7 @@ async fn commit(mut ask: Ask, agent: &Agent, world: &impl World) -> Verdict {
     env::list("Env", body.get("Env"), agent)?;
     if let Some(triggers) = body.get("OnBuild").and_then(Value::as_array) {
         for trigger in triggers.iter().filter_map(Value::as_str) {
-            build::check_trigger(trigger)?;
+            check_trigger(trigger)?;
         }
     }
     let fields = body.entry_object("Labels");
@@ -614,7 +615,7 @@ pub fn check_loaded_labels(object: &Object, agent: &Agent) -> Result<(), Refusal
 #[cfg(test)]
 #[expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 mod tests {
-    use super::super::testing::{Fake, agent};
+    use super::super::testing::{Fake, agent, wait};
     use super::*;
     use crate::query;
     use crate::route::{self, Route};
@@ -639,8 +640,7 @@ mod tests {
         let agent = agent(policy);
         let (verb, target) = line.split_once(' ').unwrap();
         let (path, raw) = target.split_once('?').map_or((target, None), |(p, q)| (p, Some(q)));
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        let verdict: Verdict = runtime.block_on(async {
+        let verdict: Verdict = wait(async {
             let target = route::parse(&verb.parse().unwrap(), path)?;
             let query = query::parse(&target.route, raw)?;
             let Route::Images(route) = target.route.clone() else { panic!("{line}") };

@@ -52,6 +52,12 @@ pub fn agent(policy: &str) -> Agent {
     Agent { owner, policy: Rc::new(policy), caller: None }
 }
 
+/// What a judgement comes to.
+pub fn wait<T>(judgement: impl Future<Output = T>) -> T {
+    #[expect(clippy::unwrap_used, reason = "tests")]
+    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(judgement)
+}
+
 impl Fake {
     /// With an image under this name, whose ID is made of this digit.
     pub fn image(mut self, name: &str, digit: char, owner: Option<&str>) -> Self {
