@@ -23,6 +23,14 @@ impl Cgroups {
         Ok(Self::parse(&std::fs::read_to_string(format!("/proc/{pid}/cgroup"))?))
     }
 
+    /// Those of this process.
+    ///
+    /// # Errors
+    /// They cannot be seen.
+    pub fn own() -> io::Result<Self> {
+        Ok(Self::parse(&std::fs::read_to_string("/proc/self/cgroup")?))
+    }
+
     /// Reads the text of such a file.
     pub fn parse(text: &str) -> Self {
         let line = |line: &str| {
@@ -73,6 +81,31 @@ impl Cgroups {
                     && below().is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
             })
         })
+    }
+
+    /// The cgroup that new containers can be put under so that they count where this process does; the engine says its
+    /// cgroup driver and version.
+    ///
+    /// # Errors
+    /// One sentence, where there is none.
+    pub fn parent(&self, driver: &str, version: &str) -> Result<String, String> {
+        let path_of = |wanted: &str| {
+            let has = |line: &&Line| line.hierarchy.split(',').any(|controller| controller == wanted);
+            self.0.iter().find(has).map(|line| line.path.as_str())
+        };
+        let path = if version == "2" { path_of("") } else { path_of("memory").or_else(|| path_of("")) };
+        let path = path.ok_or("this process is in no cgroup that could be seen")?;
+        let parent = match (driver, version) {
+            // The innermost slice: a service or a scope cannot be a parent.
+            ("systemd", _) => path.split('/').rfind(|part| part.ends_with(".slice")).unwrap_or_default(),
+            // A cgroup that has processes of its own cannot have children that are limited.
+            (_, "2") => path.rsplit_once('/').map(|(parent, _)| parent).unwrap_or_default(),
+            _ => path.trim_end_matches('/'),
+        };
+        if parent.is_empty() || parent.contains("..") {
+            return Err(format!("this process is in cgroup {path}, below which nothing can be put"));
+        }
+        Ok(parent.to_owned())
     }
 }
 
@@ -141,6 +174,24 @@ mod tests {
             let (process_in, first_in) = (Cgroups::parse(&process), Cgroups::parse(&first));
             let container = first_in.of_container(id);
             assert_eq!(container.is_some_and(|container| process_in.within(&container)), expected, "{process} {first}");
+        }
+    }
+
+    #[test]
+    fn the_parent_is_one_that_the_engines_driver_takes() {
+        for (cgroups, driver, version, expected) in [
+            ("4:memory:/ci/one\n0::/", "cgroupfs", "1", Some("/ci/one")),
+            ("4:cpu,memory:/ci", "cgroupfs", "1", Some("/ci")),
+            ("4:memory:/", "cgroupfs", "1", None),
+            ("0::/system.slice/sockguard.service", "systemd", "2", Some("system.slice")),
+            ("0::/ci.slice/ci-a.slice/run-1.scope", "systemd", "2", Some("ci-a.slice")),
+            ("0::/ci/one", "cgroupfs", "2", Some("/ci")),
+            ("0::/ci", "cgroupfs", "2", None),
+            ("0::/../x/y", "cgroupfs", "2", None),
+            ("0::/", "systemd", "2", None),
+            ("", "systemd", "2", None),
+        ] {
+            assert_eq!(Cgroups::parse(cgroups).parent(driver, version).ok().as_deref(), expected, "{cgroups} {driver}");
         }
     }
 }

@@ -2,7 +2,7 @@
 //! not: checking the wrong directory for symbolic links is worse than not checking.
 
 use crate::answer::{self, Fields};
-use crate::cgroups;
+use crate::cgroups::{self, Cgroups};
 use crate::engine::Engine;
 use crate::json::Value;
 use crate::refusal::Refusal;
@@ -111,8 +111,9 @@ async fn engine_sees(root: &Path, engine: &Path) -> std::io::Result<bool> {
 /// The IDs that sockguard's own container may have; nothing where there is no sign of a container.
 fn signs() -> Option<Vec<String>> {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
-    let (cgroups, mounts) = (read("/proc/self/cgroup"), read("/proc/self/mountinfo"));
-    let mut candidates = container_ids(&cgroups, &mounts);
+    let mounts = read("/proc/self/mountinfo");
+    let mut candidates = Cgroups::own().map(|cgroups| cgroups.container_ids()).unwrap_or_default();
+    candidates.extend(mounted(&mounts).into_iter().map(str::to_owned));
     let marked = ["/.dockerenv", "/run/.containerenv"].iter().any(|mark| Path::new(mark).exists());
     if candidates.is_empty() && !marked && !layered(&mounts) {
         return None;
@@ -125,18 +126,13 @@ fn signs() -> Option<Vec<String>> {
     Some(candidates)
 }
 
-/// The container IDs in the process's cgroups, outermost first, and in the engine's own mounts (`/etc/hostname` and the
-/// like), which also show where the cgroup namespace hides the former.
-fn container_ids(cgroups: &str, mounts: &str) -> Vec<String> {
-    let parts = cgroups.lines().filter_map(|line| line.splitn(3, ':').nth(2)).flat_map(|path| path.split('/'));
+/// The container IDs in the engine's own mounts (`/etc/hostname` and the like), which show them also where the cgroup
+/// namespace hides them.
+fn mounted(mounts: &str) -> Vec<&str> {
     // The fourth field of a mount is its place within its file system.
     let roots = mounts.lines().filter_map(|line| line.split(' ').nth(3)).filter(|root| root.contains("/containers/"));
-    let mut ids: Vec<String> = Vec::new();
-    for id in parts.chain(roots.flat_map(|root| root.split('/'))).filter_map(cgroups::container_id) {
-        if !ids.iter().any(|known| known == id) {
-            ids.push(id.to_owned());
-        }
-    }
+    let mut ids: Vec<&str> = roots.flat_map(|root| root.split('/')).filter_map(cgroups::container_id).collect();
+    ids.dedup();
     ids
 }
 
@@ -153,80 +149,19 @@ fn layered(mounts: &str) -> bool {
     })
 }
 
-/// The cgroup that new containers can be put under so that they count where this process does.
-///
-/// # Errors
-/// One sentence, where there is none.
-pub fn parent_on_host(cgroups: &str, driver: &str, version: &str) -> Result<String, String> {
-    let path_of = |wanted: &dyn Fn(&str) -> bool| {
-        cgroups.lines().find_map(|line| {
-            let mut fields = line.splitn(3, ':').skip(1);
-            let controllers = fields.next()?;
-            let path = fields.next()?;
-            wanted(controllers).then(|| path.to_owned())
-        })
-    };
-    let memory = || path_of(&|controllers| controllers.split(',').any(|controller| controller == "memory"));
-    let unified = || path_of(&str::is_empty);
-    let path = if version == "2" { unified() } else { memory().or_else(unified) };
-    let path = path.ok_or("this process is in no cgroup that could be seen")?;
-    let parent = match (driver, version) {
-        // The innermost slice: a service or a scope cannot be a parent.
-        ("systemd", _) => path.split('/').rfind(|part| part.ends_with(".slice")).unwrap_or_default().to_owned(),
-        // A cgroup that has processes of its own cannot have children that are limited.
-        (_, "2") => path.rsplit_once('/').map(|(parent, _)| parent.to_owned()).unwrap_or_default(),
-        _ => path.trim_end_matches('/').to_owned(),
-    };
-    if parent.is_empty() || parent.contains("..") {
-        return Err(format!("this process is in cgroup {path}, below which nothing can be put"));
-    }
-    Ok(parent)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     const A: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
-    const B: &str = "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
 
     #[test]
-    fn container_ids_are_found_in_every_spelling() {
-        for (cgroups, mounts, expected) in [
-            (format!("4:memory:/docker/{A}\n1:name=systemd:/docker/{A}"), String::new(), vec![A]),
-            (format!("0::/system.slice/docker-{A}.scope"), String::new(), vec![A]),
-            (format!("3:cpu:/ecs/0123456789abcdef0123456789abcdef/{A}"), String::new(), vec![A]),
-            (format!("0::/ecstasks.slice/ecstasks-1.slice/docker-{A}.scope"), String::new(), vec![A]),
-            (format!("0::/docker/{A}/{B}"), String::new(), vec![A, B]),
-            (format!("0::/../../task/{A}"), String::new(), vec![A]),
-            (
-                "0::/".to_owned(),
-                format!("99 90 8:1 /var/lib/docker/containers/{B}/hostname /etc/hostname rw - ext4 /dev/sda1 rw"),
-                vec![B],
-            ),
-            ("0::/user.slice/user-aaaaaaaaaaaa.slice".to_owned(), String::new(), vec![]),
-            ("0::/init.scope".to_owned(), format!("99 90 8:1 /srv/{B} /srv rw - ext4 /dev/sda1 rw"), vec![]),
-        ] {
-            assert_eq!(container_ids(&cgroups, &mounts), expected, "{cgroups} {mounts}");
-        }
-    }
-
-    #[test]
-    fn the_parent_is_one_that_the_engines_driver_takes() {
-        for (cgroups, driver, version, expected) in [
-            ("4:memory:/ci/one\n0::/", "cgroupfs", "1", Some("/ci/one")),
-            ("4:cpu,memory:/ci", "cgroupfs", "1", Some("/ci")),
-            ("4:memory:/", "cgroupfs", "1", None),
-            ("0::/system.slice/sockguard.service", "systemd", "2", Some("system.slice")),
-            ("0::/ci.slice/ci-a.slice/run-1.scope", "systemd", "2", Some("ci-a.slice")),
-            ("0::/ci/one", "cgroupfs", "2", Some("/ci")),
-            ("0::/ci", "cgroupfs", "2", None),
-            ("0::/../x/y", "cgroupfs", "2", None),
-            ("0::/", "systemd", "2", None),
-            ("", "systemd", "2", None),
-        ] {
-            assert_eq!(parent_on_host(cgroups, driver, version).ok().as_deref(), expected, "{cgroups} {driver}");
-        }
+    fn the_engines_own_mounts_show_the_container() {
+        let mount = |root: &str| format!("99 90 8:1 {root} /srv rw - ext4 /dev/sda1 rw");
+        let files = ["resolv.conf", "hostname", "hosts"];
+        let engines = files.map(|file| mount(&format!("/var/lib/docker/containers/{A}/{file}")));
+        assert_eq!(mounted(&engines.join("\n")), [A]);
+        assert!(mounted(&mount(&format!("/srv/{A}"))).is_empty());
     }
 
     #[test]

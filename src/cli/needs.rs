@@ -1,6 +1,7 @@
 //! What the start needs of the engine, and what there is to say about it.
 
 use super::Failure;
+use crate::cgroups::Cgroups;
 use crate::engine::Engine;
 use crate::json::Value;
 use crate::place::{self, Place};
@@ -86,8 +87,8 @@ async fn own_cgroup_parent(engine: &Engine) -> Result<String, Failure> {
         Place::Host | Place::Elsewhere => {
             let (_, info) = ask(engine, "/info").await?;
             let said = |key: &str| info.at(&[key]).and_then(Value::as_str).unwrap_or_default().to_owned();
-            let cgroups = tokio::fs::read_to_string("/proc/self/cgroup").await.map_err(|e| fail(e.to_string()))?;
-            place::parent_on_host(&cgroups, &said("CgroupDriver"), &said("CgroupVersion")).map_err(fail)
+            let cgroups = Cgroups::own().map_err(|e| fail(e.to_string()))?;
+            cgroups.parent(&said("CgroupDriver"), &said("CgroupVersion")).map_err(fail)
         }
     }
 }
