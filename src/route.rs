@@ -250,6 +250,12 @@ pub fn image_reference(text: &str) -> Result<Name, Refusal> {
     }
 }
 
+/// A ping of the engine that a guarded socket alone answers: to the engine it is an unknown path.
+pub const GUARDED_PING: &str = "/_sockguard/ping";
+
+/// A ping as the engine, too, answers it.
+pub const PING: &str = "/_ping";
+
 fn decode(method: &Method, segments: &[&str]) -> Result<Option<Route>, Refusal> {
     let verb = method.as_str();
     let route = match segments {
@@ -273,6 +279,7 @@ fn system(verb: &str, segments: &[&str]) -> Option<System> {
     Some(match (verb, segments) {
         ("GET", ["_ping"]) => System::Ping,
         ("HEAD", ["_ping"]) => System::PingHead,
+        ("GET", ["_sockguard", "ping"]) => System::Ping,
         ("GET", ["version"]) => System::Version,
         ("GET", ["info"]) => System::Info,
         ("GET", ["events"]) => System::Events,
@@ -587,7 +594,7 @@ impl Route {
     pub fn pattern(&self) -> &'static str {
         match self {
             Route::System(route) => match route {
-                System::Ping | System::PingHead => "/_ping",
+                System::Ping | System::PingHead => PING,
                 System::Version => "/version",
                 System::Info => "/info",
                 System::Events => "/events",

@@ -304,6 +304,10 @@ fn it_says_where_it_listens_and_answers_for_the_engines_health() {
     );
     assert_eq!(guard.lines, [listening, format!("export DOCKER_HOST=unix://{shown}")]);
     assert_eq!(health().0, Some(0));
+    // What answers, but guards nothing, is not what was asked for.
+    let (code, _, errors) = run(sockguard().arg("health").arg("-filename").arg(&upstream));
+    let told = format!("sockguard: not healthy: {}: it is not a guarded socket\n", upstream.display());
+    assert_eq!((code, errors), (Some(1), told));
     std::fs::remove_file(&upstream).unwrap();
     let (code, _, errors) = health();
     assert_eq!(code, Some(1));

@@ -12,6 +12,7 @@ use crate::listen::SocketFile;
 use crate::lookup::{Lookup, Memories};
 use crate::owner::SealKey;
 use crate::policy::Policy;
+use crate::route::{GUARDED_PING, PING};
 use crate::server::{self, Guard};
 use crate::world::Sockets;
 use crate::{hold, listen, log, reap, seal};
@@ -280,7 +281,7 @@ fn health(given: &Given) -> Result<(), Failure> {
     match super::configuration(given) {
         None => {
             let socket = super::socket_path(given)?;
-            within(wait, || match ask(&socket) {
+            within(wait, || match ask_guard(&socket) {
                 // Only the guard's configuration says where the engine is.
                 Ok(answer) if answer.is_for_a_stranger() => Ok(()),
                 answer => healthy(&socket, answer),
@@ -310,9 +311,11 @@ fn within(wait: Duration, asked: impl Fn() -> Result<(), Failure>) -> Result<(),
 /// Asks for a sign of life of all guarded sockets, and of the engine through them.
 fn all_healthy(config: &Config) -> Result<(), Failure> {
     for Listener { socket, identity, .. } in &config.listeners {
-        let answer = ask(socket);
+        let answer = ask_guard(socket);
         match (identity, &answer) {
-            (Identity::Peer, Ok(told)) if told.is_for_a_stranger() => healthy(&config.upstream, ask(&config.upstream))?,
+            (Identity::Peer, Ok(told)) if told.is_for_a_stranger() => {
+                healthy(&config.upstream, ask(&config.upstream, PING))?;
+            }
             (Identity::Peer | Identity::Fixed { .. }, _) => healthy(socket, answer)?,
         }
     }
@@ -341,13 +344,21 @@ impl Answer {
     }
 }
 
-/// Pings the engine through this socket.
-fn ask(socket: &Path) -> Result<Answer, String> {
+/// Pings the engine through this socket, if it is a guarded one.
+fn ask_guard(socket: &Path) -> Result<Answer, String> {
+    match ask(socket, GUARDED_PING)? {
+        Answer { status, .. } if status == "404" => Err("it is not a guarded socket".to_owned()),
+        answer => Ok(answer),
+    }
+}
+
+/// Pings the engine through this socket, by this path.
+fn ask(socket: &Path, path: &str) -> Result<Answer, String> {
     let ask = || -> std::io::Result<Vec<u8>> {
         let mut stream = UnixStream::connect(socket)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
-        stream.write_all(b"GET /_ping HTTP/1.1\r\nHost: docker\r\nConnection: close\r\n\r\n")?;
+        stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: docker\r\nConnection: close\r\n\r\n").as_bytes())?;
         let mut answer = Vec::new();
         stream.take(64 * 1024).read_to_end(&mut answer)?;
         Ok(answer)
