@@ -389,19 +389,7 @@ fn image(document: &[u8]) -> Result<(Image, usize), Broken> {
         names.retain(|name| !name.contains("<none>"));
         Ok(names)
     };
-    let mut image = Image {
-        id: Id::new(""),
-        labels: BTreeMap::new(),
-        tagged: false,
-        brought: false,
-        pulled: false,
-        digests: Vec::new(),
-        volumes: Vec::new(),
-        exposes: 0,
-        on_build: Vec::new(),
-        env: Vec::new(),
-        platform: String::new(),
-    };
+    let mut image = Image::of(Id::new(""));
     let (mut tags, mut config, mut os, mut architecture) = (0, &b"null"[..], Cow::default(), Cow::default());
     for member in scan::members(document) {
         let scan::Member { key, value, .. } = member?;

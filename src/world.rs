@@ -154,6 +154,23 @@ impl Container {
 }
 
 impl Image {
+    /// An image of which nothing is known but its ID.
+    pub fn of(id: Id) -> Self {
+        Self {
+            id,
+            labels: BTreeMap::new(),
+            tagged: false,
+            brought: false,
+            pulled: false,
+            digests: Vec::new(),
+            volumes: Vec::new(),
+            exposes: 0,
+            on_build: Vec::new(),
+            env: Vec::new(),
+            platform: String::new(),
+        }
+    }
+
     /// How it stands to `me`. One that nobody owns is shared if it has a name. One that was built for another owner and
     /// pulled from a registry by this one is shared too: who may pull it may use it.
     pub fn standing(&self, me: &Owner) -> Standing {

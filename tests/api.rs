@@ -145,10 +145,15 @@ fn decided(fact: &Fact) -> Result<(), String> {
     }
 }
 
-fn beside_host_config(fields: &'static [Field], top: &str) -> bool {
-    let host_config = fields.iter().find(|field| field.name == "HostConfig").unwrap();
+/// The fields of `HostConfig` among those of a creation.
+fn host_config(creation: &[Field]) -> &'static [Field] {
+    let host_config = creation.iter().find(|field| field.name == "HostConfig").unwrap();
     let Treat::Object(inner) = host_config.treat else { panic!("HostConfig is an object") };
-    inner.iter().any(|field| field.name == top) || NOT_KNOWN.iter().any(|(name, _)| *name == top)
+    inner
+}
+
+fn beside_host_config(creation: &[Field], top: &str) -> bool {
+    host_config(creation).iter().any(|field| field.name == top) || NOT_KNOWN.iter().any(|(name, _)| *name == top)
 }
 
 /// Is there a decision for a field, and does it fit the field's type?
@@ -264,6 +269,18 @@ fn names(fields: &'static [Field], prefix: &str, seen: &mut impl FnMut(&str)) {
             Treat::Map(inner) => names(inner, &format!("{name}{{}}."), &mut *seen),
             Treat::Plain(_) | Treat::Judged(_) | Treat::Silent(_) | Treat::Null(_) | Treat::Drop => {}
         }
+    }
+}
+
+/// What a creation and an update both take is written down for each; what one refuses is not to be had by the other.
+#[test]
+fn an_update_takes_no_more_than_a_creation() {
+    let fields = |path| judge::body_fields(&Method::POST, path).unwrap();
+    let creation = host_config(fields("/containers/create"));
+    for update in fields("/containers/{id}/update") {
+        let created = creation.iter().find(|field| field.name == update.name).unwrap();
+        let refused = matches!(update.treat, Treat::Silent(""));
+        assert!(refused || format!("{:?}", update.treat) == format!("{:?}", created.treat), "{}", update.name);
     }
 }
 

@@ -61,19 +61,8 @@ pub fn wait<T>(judgement: impl Future<Output = T>) -> T {
 impl Fake {
     /// With an image under this name, whose ID is made of this digit.
     pub fn image(mut self, name: &str, digit: char, owner: Option<&str>) -> Self {
-        let image = Image {
-            id: id(digit),
-            labels: labels(owner),
-            tagged: true,
-            brought: false,
-            pulled: false,
-            digests: Vec::new(),
-            volumes: Vec::new(),
-            exposes: 0,
-            on_build: Vec::new(),
-            env: Vec::new(),
-            platform: "linux/amd64".to_owned(),
-        };
+        let (labels, platform) = (labels(owner), "linux/amd64".to_owned());
+        let image = Image { labels, tagged: true, platform, ..Image::of(id(digit)) };
         self.images.insert(name.to_owned(), image);
         self
     }

@@ -357,7 +357,6 @@ impl World for CaseWorld<'_> {
         let name = facts::full_name(reference);
         let found = known.or_else(|| self.pulled.borrow().iter().find(|image| image.names.contains(&name)).cloned());
         Ok(found.map(|image| Image {
-            id: Id::new(&image.id),
             tagged: !image.names.is_empty(),
             labels: image.labels.clone(),
             brought: image.brought,
@@ -366,8 +365,8 @@ impl World for CaseWorld<'_> {
             volumes: image.volumes.clone(),
             exposes: image.exposes.iter().map(|port| ports::number(port)).sum(),
             on_build: image.on_build.clone(),
-            env: Vec::new(),
             platform: "linux/amd64".to_owned(),
+            ..Image::of(Id::new(&image.id))
         }))
     }
 
