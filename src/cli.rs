@@ -302,20 +302,17 @@ fn from_flags(given: &Given, around: &Surroundings) -> Result<Settings, Failure>
     if given.contains_key("allow-host-mode-networking") {
         policy.container.host_network = on("allow-host-mode-networking");
     }
-    if given.contains_key("cgroup-parent") {
-        policy.container.cgroup_parent = text("cgroup-parent").map(str::to_owned);
-    }
-    if given.contains_key("user") {
-        policy.container.user = text("user").map(str::to_owned);
-    }
-    if given.contains_key("docker-link") {
-        policy.container.link = text("docker-link").map(str::to_owned);
-    }
-    if given.contains_key("container-join-network") {
-        policy.network.join_container = text("container-join-network").map(str::to_owned);
-    }
-    if given.contains_key("container-join-network-alias") {
-        policy.network.join_alias = text("container-join-network-alias").map(str::to_owned);
+    let texts = [
+        ("cgroup-parent", &mut policy.container.cgroup_parent),
+        ("user", &mut policy.container.user),
+        ("docker-link", &mut policy.container.link),
+        ("container-join-network", &mut policy.network.join_container),
+        ("container-join-network-alias", &mut policy.network.join_alias),
+    ];
+    for (flag, key) in texts {
+        if given.contains_key(flag) {
+            *key = text(flag).map(str::to_owned);
+        }
     }
     problems.extend(refined(&policy));
 

@@ -121,14 +121,18 @@ def swap(w, name="d"):
     (w.builds / name).symlink_to(w.outside)
 
 
+def _starts(w, box):
+    w.call("POST", f"/containers/{box}/start")
+    w.god("POST", f"/containers/{box}/wait")
+    return w.host_secret in w.stage.logs(box)
+
+
 @attack("a directory becomes a link between create and start", harmless)
 def _(w):
     (w.builds / "d").mkdir()
     box = w.own(command=READ, start=False, HostConfig={"Binds": [f"{w.builds}/d:/x"]})
     swap(w)
-    w.call("POST", f"/containers/{box}/start")
-    w.god("POST", f"/containers/{box}/wait")
-    return w.host_secret in w.stage.logs(box)
+    return _starts(w, box)
 
 
 @attack("a directory becomes a link between create and start, by a mount", harmless)
@@ -137,9 +141,7 @@ def _(w):
     box = w.own(command=READ, start=False,
                 HostConfig={"Mounts": [{"Type": "bind", "Source": f"{w.builds}/d", "Target": "/x"}]})
     swap(w)
-    w.call("POST", f"/containers/{box}/start")
-    w.god("POST", f"/containers/{box}/wait")
-    return w.host_secret in w.stage.logs(box)
+    return _starts(w, box)
 
 
 @attack("a directory above the bind becomes a link between create and start", harmless)
@@ -148,9 +150,7 @@ def _(w):
     box = w.own(command=READ, start=False, HostConfig={"Binds": [f"{w.builds}/d/host:/x"]})
     (w.builds / "d").rename(w.builds / "old")
     (w.builds / "d").symlink_to(w.stage.root)
-    w.call("POST", f"/containers/{box}/start")
-    w.god("POST", f"/containers/{box}/wait")
-    return w.host_secret in w.stage.logs(box)
+    return _starts(w, box)
 
 
 @attack("a directory becomes a link before a restart", harmless)
@@ -241,12 +241,6 @@ def swapped(w):
 def rounds(w):
     """The bare engine may need some tries too."""
     return 100 if w.bare else 25
-
-
-def _starts(w, box):
-    w.call("POST", f"/containers/{box}/start")
-    w.god("POST", f"/containers/{box}/wait")
-    return w.host_secret in w.stage.logs(box)
 
 
 @attack("a container of the attacker swaps directory and link while others are started", harmless)
