@@ -11,19 +11,27 @@ use crate::policy::{self, Glob};
 /// What stands in place of a value that the policy redacts.
 const REDACTED: &str = "redacted";
 
+const ELSEWHERE: Broken = Broken("labels lie outside of their object");
+
 /// Writes an element of a list (also of `system/df`), if it is the agent's.
 ///
 /// # Errors
 /// It cannot be understood.
 pub fn element(container: &[u8], me: &Owner, out: &mut Vec<u8>) -> Result<Show, Broken> {
     let Some(member) = scan::find(container, "Labels")? else { return Ok(Show::Hidden) };
-    let labels = labels::read(member.value, me)?;
+    let (before, rest) = container.split_at_checked(member.at).ok_or(ELSEWHERE)?;
+    let mark = out.len();
+    out.extend_from_slice(before);
+    let labels = labels::read_and_strip(member.value, me, out)?;
     if !labels.my_container() {
         return Ok(Show::Hidden);
     }
     let Some(asked) = labels.binds.and_then(Asked::read) else {
-        return without_own_labels(container, member.at, member.value, out);
+        // The common case: all but the labels is passed as it is.
+        out.extend_from_slice(rest.get(member.value.len()..).unwrap_or_default());
+        return Ok(Show::Shown);
     };
+    out.truncate(mark);
     scan::each_member(container, out, |member, out| match member.key {
         b"Labels" => labels::strip(member.value, out),
         b"Mounts" => asked.mount_points(member.value, out),
@@ -90,9 +98,9 @@ fn redacted(config: &[u8], names: &[Glob]) -> Result<Option<Vec<u8>>, Broken> {
     Ok(some.then_some(out))
 }
 
-/// The common case: all but the labels, which stand at this place, is passed as it is.
+/// All but the labels, which stand at this place, is passed as it is.
 fn without_own_labels(container: &[u8], at: usize, labels: &[u8], out: &mut Vec<u8>) -> Result<Show, Broken> {
-    let (before, rest) = container.split_at_checked(at).ok_or(Broken("labels lie outside of their object"))?;
+    let (before, rest) = container.split_at_checked(at).ok_or(ELSEWHERE)?;
     out.extend_from_slice(before);
     labels::strip(labels, out)?;
     out.extend_from_slice(rest.get(labels.len()..).unwrap_or_default());

@@ -1,6 +1,6 @@
 //! The labels of an object: whose it is, and the same without those that are sockguard's own.
 
-use super::scan::{self, Broken, Show};
+use super::scan::{self, Broken, Member, Show};
 use crate::owner::{BINDS_LABEL, LABEL_PREFIX, OWNER_LABEL, Owner, PAUSED_LABEL, ROOT_LABEL, SEAL_LABEL};
 use std::borrow::Cow;
 
@@ -30,10 +30,31 @@ pub struct Labels<'a> {
     pub ours: bool,
 }
 
-impl Labels<'_> {
+impl<'a> Labels<'a> {
+    fn none() -> Self {
+        Self { holder: Holder::Nobody, sealed: false, binds: None, root: None, ours: false }
+    }
+
     /// Is this a container of the agent's? One that only inherits the owner label from its image has no seal.
     pub fn my_container(&self) -> bool {
         self.holder == Holder::Me && self.sealed
+    }
+
+    /// Reads one of them. Sockguard's own are not shown.
+    fn read(&mut self, member: &Member<'a>, me: &Owner) -> Result<Show, Broken> {
+        let Some(key) = our_key(member.key)? else { return Ok(Show::Shown) };
+        self.ours = true;
+        match &*key {
+            OWNER_LABEL => {
+                let owner = scan::text(member.value).ok_or(Broken("an owner is no text"))?;
+                self.holder = if owner == me.as_str() { Holder::Me } else { Holder::Other };
+            }
+            SEAL_LABEL => self.sealed = scan::text(member.value).is_some_and(|seal| seal == me.seal()),
+            BINDS_LABEL => self.binds = Some(member.value),
+            ROOT_LABEL | PAUSED_LABEL => self.root = scan::text(member.value),
+            _ => {}
+        }
+        Ok(Show::Hidden)
     }
 }
 
@@ -42,25 +63,29 @@ impl Labels<'_> {
 /// # Errors
 /// It is no object.
 pub fn read<'a>(value: &'a [u8], me: &Owner) -> Result<Labels<'a>, Broken> {
-    let mut labels = Labels { holder: Holder::Nobody, sealed: false, binds: None, root: None, ours: false };
-    if scan::is_null(value) {
-        return Ok(labels);
-    }
-    for member in scan::members(value) {
-        let member = member?;
-        let Some(key) = our_key(member.key)? else { continue };
-        labels.ours = true;
-        match &*key {
-            OWNER_LABEL => {
-                let owner = scan::text(member.value).ok_or(Broken("an owner is no text"))?;
-                labels.holder = if owner == me.as_str() { Holder::Me } else { Holder::Other };
-            }
-            SEAL_LABEL => labels.sealed = scan::text(member.value).is_some_and(|seal| seal == me.seal()),
-            BINDS_LABEL => labels.binds = Some(member.value),
-            ROOT_LABEL | PAUSED_LABEL => labels.root = scan::text(member.value),
-            _ => {}
+    let mut labels = Labels::none();
+    if !scan::is_null(value) {
+        for member in scan::members(value) {
+            labels.read(&member?, me)?;
         }
     }
+    Ok(labels)
+}
+
+/// Reads the labels of an object (`null` for none), and writes them without sockguard's own.
+///
+/// # Errors
+/// It is no object.
+pub fn read_and_strip<'a>(value: &'a [u8], me: &Owner, out: &mut Vec<u8>) -> Result<Labels<'a>, Broken> {
+    let mut labels = Labels::none();
+    if scan::is_null(value) {
+        scan::pass(value, out);
+        return Ok(labels);
+    }
+    scan::each_member(value, out, |member, out| {
+        let shown = labels.read(member, me)?;
+        Ok(if shown == Show::Shown { scan::pass(member.value, out) } else { shown })
+    })?;
     Ok(labels)
 }
 
@@ -92,7 +117,7 @@ pub fn strip(value: &[u8], out: &mut Vec<u8>) -> Result<Show, Broken> {
 
 /// The decoded key, if it is one of sockguard's. Keys without an escape are compared as they are.
 fn our_key(key: &[u8]) -> Result<Option<Cow<'_, str>>, Broken> {
-    if !key.starts_with(LABEL_PREFIX.as_bytes()) && !key.contains(&b'\\') {
+    if !key.starts_with(LABEL_PREFIX.as_bytes()) && memchr::memchr(b'\\', key).is_none() {
         return Ok(None);
     }
     let key = scan::decoded(key).ok_or(Broken("a label's key is no text"))?;

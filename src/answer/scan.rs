@@ -25,8 +25,10 @@ pub struct Extent {
     state: State,
 }
 
+/// Within a value.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-enum State {
+pub enum State {
+    /// Before it.
     #[default]
     Start,
     /// A number or a word; its end is the first byte that is not part of it.
@@ -42,78 +44,102 @@ enum State {
 impl Extent {
     /// Reads on; gives the number of bytes of this piece that belong to the value once its end is seen.
     pub fn feed(&mut self, piece: &[u8]) -> Option<usize> {
-        let mut at = 0;
-        loop {
-            let rest = piece.get(at..)?;
-            match self.state {
-                State::Text => {
-                    let n = end_of_run(rest)?;
-                    at += n + 1;
-                    self.state = match (rest.get(n), self.depth) {
-                        (Some(b'\\'), _) => State::Escape,
-                        (_, 0) => return Some(at),
-                        _ => State::Between,
-                    };
+        let mut rest = piece;
+        if self.state == State::Start {
+            self.state = match *piece {
+                [] => return None,
+                [b'"', ref inside @ ..] => {
+                    rest = inside;
+                    State::Text
                 }
-                State::Escape => {
-                    rest.first()?;
-                    at += 1;
-                    self.state = State::Text;
+                [b'{' | b'[', ..] => State::Between,
+                _ => State::Scalar,
+            };
+        }
+        match self.state {
+            State::Start | State::Between => {}
+            State::Scalar => {
+                let end = |b: &u8| matches!(b, b',' | b']' | b'}' | b' ' | b'\t' | b'\n' | b'\r');
+                return piece.iter().position(end);
+            }
+            State::Text | State::Escape => {
+                if self.state == State::Escape {
+                    (_, rest) = rest.split_first()?;
                 }
-                State::Between => {
-                    let n = rest.iter().position(|b| matches!(b, b'"' | b'{' | b'}' | b'[' | b']'))?;
-                    at += n + 1;
-                    match rest.get(n) {
-                        Some(b'"') => self.state = State::Text,
-                        Some(b'{' | b'[') => self.depth = self.depth.saturating_add(1),
-                        _ if self.depth <= 1 => return Some(at),
-                        _ => self.depth -= 1,
-                    }
+                rest = self.seen(behind_string(rest))?;
+                if self.depth == 0 {
+                    return Some(piece.len() - rest.len());
                 }
-                State::Scalar => {
-                    let end = |b: &u8| matches!(b, b',' | b']' | b'}' | b' ' | b'\t' | b'\n' | b'\r');
-                    return rest.iter().position(end).map(|n| at + n);
-                }
-                State::Start => match rest.first()? {
-                    b'"' => {
-                        at += 1;
-                        self.state = State::Text;
-                    }
-                    b'{' | b'[' => {
-                        at += 1;
-                        self.depth = 1;
-                        self.state = State::Between;
-                    }
-                    _ => self.state = State::Scalar,
-                },
             }
         }
+        while let Some((&byte, behind)) = rest.split_first() {
+            rest = behind;
+            match byte {
+                b'"' => rest = self.seen(behind_string(rest))?,
+                ..b'[' => {}
+                b'{' | b'[' => self.depth = self.depth.saturating_add(1),
+                b'}' | b']' if self.depth <= 1 => return Some(piece.len() - rest.len()),
+                b'}' | b']' => self.depth -= 1,
+                _ => {}
+            }
+        }
+        None
     }
 
-    /// Is the value so far a number or a word, which the end of the document may end?
-    pub fn in_scalar(&self) -> bool {
-        self.state == State::Scalar
+    /// What stands behind a string, if the piece has its end.
+    fn seen<'a>(&mut self, behind: Result<&'a [u8], State>) -> Option<&'a [u8]> {
+        self.state = behind.err().unwrap_or(State::Between);
+        behind.ok()
     }
 }
 
-/// Where the next quote or backslash is. Eight bytes are looked at in one step: most of an answer lies in strings.
-fn end_of_run(text: &[u8]) -> Option<usize> {
+/// What stands behind a value that begins here. Where its end is not there, that is told.
+#[inline(always)]
+pub fn behind(value: &[u8]) -> Result<&[u8], State> {
+    if let [b'"', inside @ ..] = value {
+        return behind_string(inside);
+    }
+    let mut extent = Extent::default();
+    extent.feed(value).and_then(|n| value.get(n..)).ok_or(extent.state)
+}
+
+/// What stands behind a string's closing quote. The text begins within the string; where it also ends in it, that is told.
+#[inline(always)]
+pub fn behind_string(mut text: &[u8]) -> Result<&[u8], State> {
+    loop {
+        text = match from_special(text) {
+            [b'"', behind @ ..] => return Ok(behind),
+            [_, _, behind @ ..] => behind,
+            [_] => return Err(State::Escape),
+            [] => return Err(State::Text),
+        };
+    }
+}
+
+/// The text from its first quote or backslash on. Most of an answer lies in strings, and most strings are short: of these,
+/// eight bytes are looked at in one step.
+#[inline(always)]
+fn from_special(mut text: &[u8]) -> &[u8] {
+    /// Longer ones are worth a call.
+    const SHORT: usize = 32;
     const ONES: u64 = u64::from_le_bytes([0x01; 8]);
     const HIGH: u64 = u64::from_le_bytes([0x80; 8]);
     const QUOTES: u64 = u64::from_le_bytes([b'"'; 8]);
     const BACKSLASHES: u64 = u64::from_le_bytes([b'\\'; 8]);
-    // A byte that is zero has its high bit set in the result, and none before the first one has.
-    let zeros = |word: u64| word.wrapping_sub(ONES) & !word & HIGH;
-    let (words, rest) = text.as_chunks::<8>();
-    for (i, word) in words.iter().enumerate() {
+    let far = text.len().saturating_sub(SHORT);
+    while let Some((word, behind)) = text.split_first_chunk::<8>() {
         let word = u64::from_le_bytes(*word);
-        let found = zeros(word ^ QUOTES) | zeros(word ^ BACKSLASHES);
+        // The high bit of the first byte that is one of them is set, and none before it is.
+        let found = ((word ^ QUOTES).wrapping_sub(ONES) | (word ^ BACKSLASHES).wrapping_sub(ONES)) & !word & HIGH;
         if found != 0 {
-            return Some(i * 8 + (found.trailing_zeros() / 8) as usize);
+            return text.get((found.trailing_zeros() / 8) as usize..).unwrap_or_default();
+        }
+        text = behind;
+        if text.len() <= far {
+            break;
         }
     }
-    let n = rest.iter().position(|b| matches!(b, b'"' | b'\\'))?;
-    Some(words.len() * 8 + n)
+    memchr::memchr2(b'"', b'\\', text).and_then(|n| text.get(n..)).unwrap_or_default()
 }
 
 /// A member of an object.
@@ -129,18 +155,19 @@ pub struct Member<'a> {
 
 /// The members of an object, in order.
 pub fn members(object: &[u8]) -> Parts<'_> {
-    Parts { text: object, at: 0, open: b'{', state: PartState::Before }
+    Parts { rest: object, length: object.len(), open: b'{', state: PartState::Before }
 }
 
 /// The items of an array, in order, as members without a key.
 pub fn items(array: &[u8]) -> Parts<'_> {
-    Parts { text: array, at: 0, open: b'[', state: PartState::Before }
+    Parts { rest: array, length: array.len(), open: b'[', state: PartState::Before }
 }
 
 /// The parts of an object or an array.
 pub struct Parts<'a> {
-    text: &'a [u8],
-    at: usize,
+    /// What is not read yet.
+    rest: &'a [u8],
+    length: usize,
     open: u8,
     state: PartState,
 }
@@ -148,70 +175,75 @@ pub struct Parts<'a> {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum PartState {
     Before,
-    First,
     Further,
     Over,
 }
 
 impl<'a> Parts<'a> {
+    /// What comes next that is no white space.
     fn peek(&mut self) -> Option<u8> {
-        loop {
-            match self.text.get(self.at)? {
-                b' ' | b'\t' | b'\n' | b'\r' => self.at += 1,
-                byte => return Some(*byte),
-            }
+        while let [b' ' | b'\t' | b'\n' | b'\r', rest @ ..] = self.rest {
+            self.rest = rest;
         }
+        self.rest.first().copied()
     }
 
-    fn value(&mut self) -> Result<(&'a [u8], usize), Broken> {
+    /// Takes this byte, if it comes next.
+    fn take(&mut self, byte: u8) -> bool {
+        let found = self.peek() == Some(byte);
+        if found {
+            self.rest = self.rest.get(1..).unwrap_or_default();
+        }
+        found
+    }
+
+    /// The string whose opening quote was taken, without its quotes.
+    fn string(&mut self) -> Result<&'a [u8], Broken> {
+        let inside = self.rest;
+        self.rest = behind_string(inside).map_err(|_| Broken("a value has no end"))?;
+        Ok(inside.get(..inside.len() - self.rest.len() - 1).unwrap_or_default())
+    }
+
+    fn value(&mut self) -> Result<&'a [u8], Broken> {
         if matches!(self.peek(), None | Some(b',' | b':' | b']' | b'}')) {
             return Err(Broken("a value is missing"));
         }
-        let at = self.at;
-        let rest = self.text.get(at..).unwrap_or_default();
-        let mut extent = Extent::default();
-        let n = match extent.feed(rest) {
-            Some(n) => n,
-            None if extent.in_scalar() => rest.len(),
-            None => return Err(Broken("a value has no end")),
+        let rest = self.rest;
+        self.rest = match behind(rest) {
+            Ok(behind) => behind,
+            Err(State::Scalar) => &[],
+            Err(_) => return Err(Broken("a value has no end")),
         };
-        self.at += n;
-        Ok((rest.get(..n).unwrap_or_default(), at))
+        Ok(rest.get(..rest.len() - self.rest.len()).unwrap_or_default())
     }
 
     fn part(&mut self) -> Result<Option<Member<'a>>, Broken> {
         let close = if self.open == b'{' { b'}' } else { b']' };
         if self.state == PartState::Before {
-            if self.peek() != Some(self.open) {
+            if !self.take(self.open) {
                 return Err(Broken("an object or an array is missing"));
             }
-            self.at += 1;
-            self.state = PartState::First;
+            self.state = PartState::Further;
             if self.peek() == Some(close) {
                 return Ok(None);
             }
-        } else {
-            match self.peek() {
-                Some(b',') => self.at += 1,
-                Some(byte) if byte == close => return Ok(None),
-                _ => return Err(Broken("parts of a value run together")),
-            }
-            self.state = PartState::Further;
+        } else if self.peek() == Some(close) {
+            return Ok(None);
+        } else if !self.take(b',') {
+            return Err(Broken("parts of a value run together"));
         }
         let mut key: &[u8] = b"";
         if self.open == b'{' {
-            if self.peek() != Some(b'"') {
+            if !self.take(b'"') {
                 return Err(Broken("a key is missing"));
             }
-            let (quoted, _) = self.value()?;
-            key = unquoted(quoted);
-            if self.peek() != Some(b':') {
+            key = self.string()?;
+            if !self.take(b':') {
                 return Err(Broken("a key has no value"));
             }
-            self.at += 1;
         }
-        let (value, at) = self.value()?;
-        Ok(Some(Member { key, value, at }))
+        let value = self.value()?;
+        Ok(Some(Member { key, value, at: self.length - self.rest.len() - value.len() }))
     }
 }
 
@@ -255,7 +287,7 @@ pub fn text(value: &[u8]) -> Option<Cow<'_, str>> {
 
 /// The text of an encoded string without its quotes.
 pub fn decoded(inner: &[u8]) -> Option<Cow<'_, str>> {
-    if !inner.contains(&b'\\') {
+    if memchr::memchr(b'\\', inner).is_none() {
         return std::str::from_utf8(inner).ok().map(Cow::Borrowed);
     }
     let mut quoted = Vec::with_capacity(inner.len() + 2);
@@ -298,10 +330,10 @@ pub enum Show {
 }
 
 /// Writes an object again: `write` writes each member's value, or hides the member.
-pub fn each_member(
-    object: &[u8],
+pub fn each_member<'a>(
+    object: &'a [u8],
     out: &mut Vec<u8>,
-    mut write: impl FnMut(&Member<'_>, &mut Vec<u8>) -> Result<Show, Broken>,
+    mut write: impl FnMut(&Member<'a>, &mut Vec<u8>) -> Result<Show, Broken>,
 ) -> Result<(), Broken> {
     out.push(b'{');
     let mut comma = Comma::default();
@@ -367,7 +399,7 @@ pub fn pass(value: &[u8], out: &mut Vec<u8>) -> Show {
 }
 
 #[cfg(test)]
-#[expect(clippy::expect_used, reason = "tests")]
+#[expect(clippy::expect_used, clippy::indexing_slicing, reason = "tests")]
 mod tests {
     use super::*;
 
@@ -404,6 +436,27 @@ mod tests {
                 assert_eq!(extent.feed(one), None, "{value} {split}");
                 let rest = [two, b",1"].concat();
                 assert_eq!(extent.feed(&rest), Some(two.len()), "{value} {split}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_string_ends_at_its_first_quote_that_is_not_escaped() {
+        for length in 0..80 {
+            for (end, expected) in
+                [("\"", Ok("rest\"")), ("\\\"", Ok("")), ("\\\\\"", Ok("rest\"")), ("\u{4a2}\"", Ok("rest\""))]
+            {
+                let text = "\u{e9}".repeat(length / 2) + &"x".repeat(length % 2) + end + "rest\"";
+                assert_eq!(behind_string(text.as_bytes()), expected.map(str::as_bytes), "{text}");
+                let cut = text.len() - "rest\"".len();
+                for (n, _) in text.bytes().enumerate().take(cut) {
+                    let state = if text.as_bytes()[..n].ends_with(b"\\") && !text.as_bytes()[..n].ends_with(b"\\\\") {
+                        State::Escape
+                    } else {
+                        State::Text
+                    };
+                    assert_eq!(behind_string(&text.as_bytes()[..n]), Err(state), "{text} {n}");
+                }
             }
         }
     }

@@ -2,7 +2,7 @@
 //! passed over: some owner made it so, and the others' lists are not to break on it. Where it is known what is asked of
 //! each object, only that is held, and an object of any size is read.
 
-use super::scan::{Broken, Extent};
+use super::scan::{self, Broken, Extent};
 
 /// The largest part that is read. A container with a thousand labels has 100 KiB.
 const LARGEST_PART: usize = 8 << 20;
@@ -202,8 +202,10 @@ impl Splitter {
                 self.extent = None;
                 if self.expect == Expect::Key {
                     self.expect = Expect::Colon;
+                    let quoted = if self.held.is_empty() { part } else { &self.held };
+                    let key = quoted.get(1..quoted.len().saturating_sub(1)).unwrap_or_default();
                     self.then = match (too_large, self.parts) {
-                        (false, _) => self.after_key(part),
+                        (false, _) => self.after_key(key),
                         (true, Parts::Fields(..)) => Then::Skip,
                         (true, _) => return Err(Broken("a key of it is too large")),
                     };
@@ -248,6 +250,11 @@ impl Splitter {
                     return Ok(Found::Close(byte));
                 }
                 (b'"', Expect::Key | Expect::KeyOrClose) => {
+                    if let Some(rest) = self.behind_unwanted(input) {
+                        *input = rest;
+                        self.expect = Expect::CommaOrClose;
+                        continue;
+                    }
                     self.expect = Expect::Key;
                     self.extent = Some(Extent::default());
                 }
@@ -300,25 +307,43 @@ impl Splitter {
         };
     }
 
+    /// What stands behind a member that nobody asks for, where this piece has all of it.
+    fn behind_unwanted<'i>(&self, input: &'i [u8]) -> Option<&'i [u8]> {
+        let Parts::Fields(..) = self.parts else { return None };
+        let (_, inside) = input.split_first()?;
+        let behind = scan::behind_string(inside).ok()?;
+        let key = inside.get(..inside.len() - behind.len() - 1)?;
+        let value = behind.strip_prefix(b":").filter(|_| self.after_key(key) == Then::Skip)?;
+        match value {
+            [b'"' | b'{' | b'[' | b'a'..=b'z' | b'0'..=b'9', ..] => scan::behind(value).ok(),
+            _ => None,
+        }
+    }
+
     /// What is done with the value of this key?
-    fn after_key(&self, part: &[u8]) -> Then {
-        let quoted = if self.held.is_empty() { part } else { &self.held };
-        let key = quoted.get(1..quoted.len().saturating_sub(1)).unwrap_or_default();
+    fn after_key(&self, key: &[u8]) -> Then {
         match self.parts {
             Parts::Items | Parts::Documents => Then::Hold,
             Parts::Under(keys) => keys.iter().find(|k| k.as_bytes() == key).map_or(Then::Hold, |key| Then::Enter(key)),
-            Parts::Fields(_, fields) => fields.iter().find_map(|field| self.leads_to(key, field)).unwrap_or(Then::Skip),
+            Parts::Fields(_, fields) => {
+                let depth = self.entered().count();
+                fields.iter().find_map(|field| self.leads_to(key, field, depth)).unwrap_or(Then::Skip)
+            }
         }
     }
 
     /// What is done with the value of this key, if it is this field or leads to it.
-    fn leads_to(&self, key: &[u8], field: &[&'static str]) -> Option<Then> {
-        let mut keys = field.iter();
-        for before in self.open.iter().filter_map(|(_, key)| *key) {
-            keys.next().filter(|next| **next == before)?;
+    fn leads_to(&self, key: &[u8], field: &[&'static str], depth: usize) -> Option<Then> {
+        let (before, [next, behind @ ..]) = field.split_at_checked(depth)? else { return None };
+        if next.as_bytes() != key || !self.entered().eq(before.iter().copied()) {
+            return None;
         }
-        let next = keys.next().filter(|next| next.as_bytes() == key)?;
-        Some(if keys.as_slice().is_empty() { Then::Hold } else { Then::Enter(next) })
+        Some(if behind.is_empty() { Then::Hold } else { Then::Enter(next) })
+    }
+
+    /// The keys that lead here.
+    fn entered(&self) -> impl Iterator<Item = &'static str> {
+        self.open.iter().filter_map(|(_, key)| *key)
     }
 
     fn goes_into(&self) -> bool {
@@ -413,6 +438,62 @@ mod tests {
             assert!(all(VOLUMES, &[text.as_bytes()]).is_err(), "{text}");
         }
         assert!(all(Parts::Documents, &[b"{\"a\":1}{\"b\""]).is_err());
+    }
+
+    #[test]
+    fn what_a_piece_has_whole_is_read_as_what_comes_byte_by_byte() {
+        const FIELDS: Fields = &[&["Id"], &["Labels", "a.b"], &["Config", "Labels", "a.b"], &["Config", "Id"]];
+        const EVERY: [Parts; 6] = [
+            Parts::Items,
+            Parts::Documents,
+            VOLUMES,
+            Parts::Under(&["Config", "Labels"]),
+            Parts::Fields(Objects::Listed, FIELDS),
+            Parts::Fields(Objects::Documents, FIELDS),
+        ];
+        let deep = format!("{}\"}}]\"{}", "[{\"Id\":".repeat(30), "}]".repeat(30));
+        let strings: Vec<String> = (0..20)
+            .flat_map(|n| {
+                ["\\\"", "\\\\", "\\u0022", "é", "☃\\n", "", "}", "{\\\"Id\\\":["].map(|end| "x".repeat(n) + end)
+            })
+            .collect();
+        let mut objects: Vec<String> = [
+            r#""Id":"1","Id":"2","Labels":{"a.b":"3","a.b":null,"a.b":{}},"Labels":[],"Config":1"#,
+            r#""\\Id":"\"Id\"","Id\"":"\\","Id":"\"","Id\\":"\\\"","Labels":{"a.b\\":"","a.b":"\\\\"}"#,
+            r#" "Id" : 1 , "x" :2, "Config":{"Id": [ ] , "Labels" : {"a.b": true } } , "y": "", "Labels" :null"#,
+            r#""a":0,"b":-1.5e3,"c":null,"d":true,"Id":12,"e":[1,[2,{"Id":"]"}]],"f":{},"Config":{"Id":[]},"g":3"#,
+            r#""Config":{"x":{"Labels":{"a.b":1}},"Labels":{"Labels":{"a.b":2},"a.b":3},"Id":{"Id":"}"}}"#,
+            r#""Labels":{"c":1"#,
+            r#""c":1}}"#,
+            r#""c":"d""e":1"#,
+            r#""c" 1"#,
+            r#""c":}"#,
+            r#""c":,"d":1"#,
+            r#""c":1,,"d":1"#,
+            r#""c":]"#,
+            r#""c":"d"#,
+            r#""Id""#,
+            r#"c:1"#,
+        ]
+        .map(str::to_owned)
+        .into();
+        objects.push(format!(r#""c":{deep},"Id":{deep},"Config":{{"Id":1}}"#));
+        objects.extend(
+            strings.iter().map(|text| format!(r#""{text}":"{text}","Id":"{text}","Labels":{{"{text}":["{text}"]}}"#)),
+        );
+        for object in &objects {
+            for text in
+                [format!("{{{object}}}"), format!("[{{{object}}},{{}}]"), format!("{{\"Config\":[{{{object}}}]}}\n")]
+            {
+                let bytes = text.as_bytes();
+                for parts in EVERY {
+                    let slowly = all(parts, &bytes.chunks(1).collect::<Vec<_>>());
+                    for i in 0..=bytes.len() {
+                        assert_eq!(all(parts, &[&bytes[..i], &bytes[i..]]), slowly, "{parts:?} {text} {i}");
+                    }
+                }
+            }
+        }
     }
 
     #[test]
