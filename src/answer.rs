@@ -32,7 +32,7 @@ use crate::json::{self, Value};
 use crate::judge::Agent;
 use crate::lookup::{Lookup, Memory, text};
 use crate::owner::{AGENT_LABEL, BINDS_LABEL, OWNER_LABEL, SEAL_LABEL};
-use crate::permit::{Load, Progress, View};
+use crate::permit::{Load, Progress, SeenAgain, View};
 use crate::reference::Reference;
 use crate::refusal::Refusal;
 use crate::route;
@@ -235,8 +235,8 @@ where
     Response::from_parts(head, Body::full(format!("{}\n", Value::from([("message", Value::from(message))]))))
 }
 
-/// The answer to a container's creation, and the container. It is seen again: the names of its image and its volumes can
-/// have come to stand for others between the look-up and the request.
+/// The answer to a container's creation, with `warnings` more, and the container where it is seen again: the names of its
+/// image and its volumes can have come to stand for others between the look-up and the request.
 ///
 /// # Errors
 /// It was made from another image than the judged one, or mounts another's volume, and is removed.
@@ -244,7 +244,8 @@ pub async fn created<U, B>(
     viewer: &Viewer<U>,
     sent: Moment,
     response: Response<B>,
-    judged: Judged<'_>,
+    warnings: &[String],
+    judged: Option<&SeenAgain>,
 ) -> Result<(Response<Body>, Option<Container>), Refusal>
 where
     U: Upstream,
@@ -255,19 +256,23 @@ where
     if id.is_empty() || !id.bytes().all(|b| b.is_ascii_alphanumeric()) {
         return Err(Refusal::Engine { message: "the engine's answer names no container".to_owned() });
     }
-    let container = match confirmed(&id, viewer, sent, &judged).await {
-        Ok(container) => container,
-        Err(refusal) => {
-            let removed = viewer.upstream.ask(Method::DELETE, &format!("/containers/{id}?force=1&v=1")).await;
-            if !removed.is_ok_and(|r| r.status().is_success()) {
-                tracing::warn!(owner = %viewer.agent.owner, "container {id} could not be removed");
+    viewer.memory.known.container(&id);
+    let container = match judged {
+        None => None,
+        Some(judged) => match confirmed(&id, viewer, sent, judged).await {
+            Ok(container) => container,
+            Err(refusal) => {
+                let removed = viewer.upstream.ask(Method::DELETE, &format!("/containers/{id}?force=1&v=1")).await;
+                if !removed.is_ok_and(|r| r.status().is_success()) {
+                    tracing::warn!(owner = %viewer.agent.owner, "container {id} could not be removed");
+                }
+                return Err(refusal);
             }
-            return Err(refusal);
-        }
+        },
     };
     let mut out = Vec::with_capacity(answer.len());
     scan::each_member(&answer, &mut out, |member, out| {
-        if member.key != b"Warnings" || judged.warnings.is_empty() {
+        if member.key != b"Warnings" || warnings.is_empty() {
             return Ok(scan::pass(member.value, out));
         }
         out.push(b'[');
@@ -279,7 +284,7 @@ where
                 out.extend_from_slice(warning?.value);
             }
         }
-        for warning in judged.warnings {
+        for warning in warnings {
             comma.write(out);
             comma.written();
             out.extend_from_slice(Value::from(warning.as_str()).to_string().as_bytes());
@@ -291,23 +296,12 @@ where
     Ok((Response::from_parts(head, Body::full(out)), container))
 }
 
-/// What was judged of a container that is created.
-#[derive(Debug, Clone, Copy)]
-pub struct Judged<'a> {
-    /// More warnings for the client.
-    pub warnings: &'a [String],
-    /// The image that it must have been made from.
-    pub image: &'a Id,
-    /// The volumes that must be the agent's to use.
-    pub volumes: &'a [String],
-}
-
 /// The container that was made, if it is still there.
 async fn confirmed(
     id: &str,
     viewer: &Viewer<impl Upstream>,
     sent: Moment,
-    judged: &Judged<'_>,
+    judged: &SeenAgain,
 ) -> Result<Option<Container>, Refusal> {
     let (agent, upstream) = (&*viewer.agent, &*viewer.upstream);
     const FIELDS: Fields = &[
@@ -330,7 +324,7 @@ async fn confirmed(
     if text(&found, &["Image"]) != judged.image.as_str() {
         return Err(made_from_another(&text(&found, &["Config", "Image"])));
     }
-    for name in judged.volumes {
+    for name in &judged.volumes {
         let mut path = "/volumes/".to_owned();
         route::percent_encode(name, "", &mut path);
         let Some(volume) = upstream::document(upstream, &path).await? else { continue };
@@ -347,7 +341,6 @@ async fn confirmed(
             viewer.memory.known.volume(&name, sent);
         }
     }
-    viewer.memory.known.container(id);
     let labels = found.at(&["Config", "Labels"]).and_then(Value::as_object).into_iter().flat_map(json::Object::iter);
     // No others are remembered.
     let labels = labels.filter_map(|(key, value)| Some((key.to_owned(), value.as_str()?.to_owned()))).collect();

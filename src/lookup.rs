@@ -8,8 +8,8 @@ use crate::engine::{self, Engine};
 use crate::json::{self, Object, Value};
 use crate::judge::{Agent, ports};
 use crate::owner::{
-    AGENT_LABEL, BINDS_LABEL, BRIDGE_LABEL, LABEL_PREFIX, OWNER_LABEL, Owner, PAUSED_BY_LABEL, PAUSED_LABEL,
-    ROOT_LABEL, SEAL_LABEL, Standing,
+    AGENT_LABEL, BINDS_LABEL, BRIDGE_LABEL, IMAGE_LABEL, LABEL_PREFIX, OWNER_LABEL, Owner, PAUSED_BY_LABEL,
+    PAUSED_LABEL, ROOT_LABEL, SEAL_LABEL, Standing,
 };
 use crate::place::{self, Place};
 use crate::query::{Filters, Param, Query};
@@ -46,8 +46,6 @@ pub struct Memory {
     brought: RefCell<HashSet<Id>>,
     pulled: RefCell<HashSet<Id>>,
     gave: RefCell<HashMap<Reference, Id>>,
-    /// Images that carry no seal.
-    unsealed: RefCell<HashSet<Id>>,
     /// What the owner's requests have in common for its quotas.
     pub quotas: Quotas,
     /// What is known of the owner's objects, for events.
@@ -186,20 +184,14 @@ impl Lookup {
         answered(status, found, |error| message(&json::parse(error).unwrap_or(Value::Null)))
     }
 
-    /// Is there an image of this ID, and does it carry no seal? Such an image was made elsewhere, to give its containers
-    /// one, so sockguard creates none from it.
-    async fn unsealed(&self, image: &str) -> Result<bool, Refusal> {
-        let id = Id::new(image);
-        if self.memory.unsealed.borrow().contains(&id) {
-            return Ok(true);
-        }
+    /// May a container be made from the image of this ID? From one that carries a seal sockguard makes none: its
+    /// containers would have the seal from it.
+    async fn usable(&self, image: &str) -> Result<bool, Refusal> {
         let found = self.image(image).await?;
-        let unsealed = found.is_some_and(|found| found.id == id && !found.sealed());
-        let mut known = self.memory.unsealed.borrow_mut();
-        if unsealed && known.len() < REMEMBERED {
-            known.insert(id);
-        }
-        Ok(unsealed)
+        let usable = |found: Image| {
+            found.id.as_str() == image && !found.sealed() && found.standing(&self.agent.owner) != Standing::Foreign
+        };
+        Ok(found.is_some_and(usable))
     }
 
     /// The IDs of all images.
@@ -458,6 +450,7 @@ impl World for Lookup {
             &["Image"],
             &["Config", "Labels", OWNER_LABEL],
             &["Config", "Labels", SEAL_LABEL],
+            &["Config", "Labels", IMAGE_LABEL],
             &["Config", "Labels", AGENT_LABEL],
             &["Config", "Labels", BINDS_LABEL],
         ];
@@ -466,7 +459,10 @@ impl World for Lookup {
         let mut container =
             Container { id: Id::new(text(&found, &["Id"])), labels: labels(found.at(&["Config", "Labels"])) };
         if container.standing(&self.agent.owner) == Standing::Own {
-            match self.unsealed(&text(&found, &["Image"])).await? {
+            let image = text(&found, &["Image"]);
+            // Names may be given anew while a container is made. What it was made from instead may be as good.
+            let judged = container.labels.get(IMAGE_LABEL) == Some(&image) || self.usable(&image).await?;
+            match judged {
                 true => self.memory.container(container.clone()),
                 // What it inherits proves nothing.
                 false => container.labels.retain(|key, _| !key.starts_with(LABEL_PREFIX)),

@@ -13,6 +13,10 @@ pub const OWNER_LABEL: &str = "com.buildkite.sockguard.owner";
 /// not: a container that others start from an owner's image inherits the image's labels. Images never carry a seal.
 pub const SEAL_LABEL: &str = "com.buildkite.sockguard.seal";
 
+/// On a container: the ID of the image that was judged. Its name can have come to stand for another by the time when the
+/// engine makes the container, and no image can carry its own ID, for a container of it to inherit.
+pub const IMAGE_LABEL: &str = "com.buildkite.sockguard.image";
+
 /// On what an agent in a container makes: the ID of the agent's own container, with which it ends.
 pub const AGENT_LABEL: &str = "com.buildkite.sockguard.agent";
 

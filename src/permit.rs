@@ -108,15 +108,23 @@ pub enum Answer {
         /// The images that are there before.
         known: BTreeSet<Id>,
     },
-    /// The answer to a container's creation: its warnings are amended, its image is confirmed, its ID remembered.
+    /// The answer to a container's creation: its warnings are amended. What mounts nothing is looked at when it is used
+    /// for the first time, and is not the agent's then if it was made from another image than the judged one.
     Created {
         /// More warnings for the client.
         warnings: Vec<String>,
-        /// The image that was judged; the container must have been made from it.
-        image: Id,
-        /// The named volumes that it mounts; they must still be the agent's to use.
-        volumes: Vec<String>,
+        /// What is looked at before the client hears of it, where it mounts anything.
+        seen_again: Option<SeenAgain>,
     },
+}
+
+/// What was judged of a container that is created: its names can have come to stand for others since.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SeenAgain {
+    /// The image that it must have been made from.
+    pub image: Id,
+    /// The named volumes that it mounts; they must still be the agent's to use.
+    pub volumes: Vec<String>,
 }
 
 /// An image in an archive that is loaded.

@@ -167,7 +167,7 @@ async fn perform(
     let of_processes = matches!(route, Route::Containers(Containers::Top(_)));
     let renamed = Renamed::of(&route, request.uri().path());
     let guard = Rc::clone(guard);
-    let plain = before.is_empty() && after.is_empty() && !matches!(answer, Answer::Created { .. });
+    let plain = before.is_empty() && after.is_empty() && !matches!(answer, Answer::Created { seen_again: Some(_), .. });
     let exchange = async move {
         let held = steps::before(&guard.world, &before).await?;
         for step in &mut after {
@@ -502,9 +502,8 @@ async fn show(
         }
         Answer::Named { names, from } => Ok(answer::named(&guard.world, names, from, written.labels, response)),
         Answer::Loaded { loads, known } => Ok(answer::loaded(&guard.world, loads, known, response)),
-        Answer::Created { warnings, image, volumes } => {
-            let judged = answer::Judged { warnings: &warnings, image: &image, volumes: &volumes };
-            let made = answer::created(&viewer(guard), sent, response, judged).await;
+        Answer::Created { warnings, seen_again } => {
+            let made = answer::created(&viewer(guard), sent, response, &warnings, seen_again.as_ref()).await;
             let (response, container) = made?;
             if let Some(container) = container {
                 guard.world.memory.container(container);

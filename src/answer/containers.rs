@@ -23,7 +23,8 @@ pub fn element(container: &[u8], me: &Owner, out: &mut Vec<u8>) -> Result<Show, 
     let mark = out.len();
     out.extend_from_slice(before);
     let labels = labels::read_and_strip(member.value, me, out)?;
-    if !labels.my_container() {
+    // One that was made from another image than the judged one would show what that one says.
+    if !labels.my_container() || labels.image != Some(scan::text_of(container, "ImageID")?) {
         return Ok(Show::Hidden);
     }
     let Some(asked) = labels.binds.and_then(Asked::read) else {

@@ -1,7 +1,7 @@
 //! The labels of an object: whose it is, and the same without those that are sockguard's own.
 
 use super::scan::{self, Broken, Member, Show};
-use crate::owner::{BINDS_LABEL, LABEL_PREFIX, OWNER_LABEL, Owner, PAUSED_LABEL, ROOT_LABEL, SEAL_LABEL};
+use crate::owner::{BINDS_LABEL, IMAGE_LABEL, LABEL_PREFIX, OWNER_LABEL, Owner, PAUSED_LABEL, ROOT_LABEL, SEAL_LABEL};
 use std::borrow::Cow;
 
 /// Whose an object is, by its labels.
@@ -22,6 +22,8 @@ pub struct Labels<'a> {
     pub holder: Holder,
     /// Does it carry the agent's seal?
     pub sealed: bool,
+    /// The image that was judged, of a container.
+    pub image: Option<Cow<'a, str>>,
     /// The binds as they were asked for, as the encoded string.
     pub binds: Option<&'a [u8]>,
     /// What the volume is for, if it is sockguard's: it stands for a bind root, or says what is paused.
@@ -32,7 +34,7 @@ pub struct Labels<'a> {
 
 impl<'a> Labels<'a> {
     fn none() -> Self {
-        Self { holder: Holder::Nobody, sealed: false, binds: None, root: None, ours: false }
+        Self { holder: Holder::Nobody, sealed: false, image: None, binds: None, root: None, ours: false }
     }
 
     /// Is this a container of the agent's? One that only inherits the owner label from its image has no seal.
@@ -50,6 +52,7 @@ impl<'a> Labels<'a> {
                 self.holder = if owner == me.as_str() { Holder::Me } else { Holder::Other };
             }
             SEAL_LABEL => self.sealed = scan::text(member.value).is_some_and(|seal| seal == me.seal()),
+            IMAGE_LABEL => self.image = scan::text(member.value),
             BINDS_LABEL => self.binds = Some(member.value),
             ROOT_LABEL | PAUSED_LABEL => self.root = scan::text(member.value),
             _ => {}

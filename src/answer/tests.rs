@@ -319,9 +319,25 @@ fn what_is_not_the_agents_after_all_does_not_exist() {
 
 #[test]
 fn an_element_that_cannot_be_understood_is_left_out() {
-    let list = br#"[{"Id":"a","Labels":[]},{"Id":"b","Labels":{"com.buildkite.sockguard.owner":"me","com.buildkite.sockguard.seal":"cefd518be37ee4b002e3d3f158c478c9"}},{"Id":"c","Labels":{"com.buildkite.sockguard.owner":"me"}},7,{"Id"},{"Labels":{"com.buildkite.sockguard.owner":1}}]"#;
+    let list = br#"[{"Id":"a","Labels":[]},{"Id":"b","ImageID":"i","Labels":{"com.buildkite.sockguard.image":"i","com.buildkite.sockguard.owner":"me","com.buildkite.sockguard.seal":"cefd518be37ee4b002e3d3f158c478c9"}},{"Id":"c","Labels":{"com.buildkite.sockguard.owner":"me"}},7,{"Id"},{"Labels":{"com.buildkite.sockguard.owner":1}}]"#;
     let shown = wait(seen(View::ContainerList, &Recorded::of("20.10"), list, 4096));
-    assert_eq!(shown.as_deref(), Ok("[{\"Id\":\"b\",\"Labels\":{}}]\n"));
+    assert_eq!(shown.as_deref(), Ok("[{\"Id\":\"b\",\"ImageID\":\"i\",\"Labels\":{}}]\n"));
+}
+
+#[test]
+fn a_container_of_another_image_than_the_judged_one_is_not_listed() {
+    for version in ["20.10", "29"] {
+        let list = String::from_utf8(read(version, "containers.json")).expect("text");
+        let listed = |list: &str| {
+            let shown = wait(seen(View::ContainerList, &Recorded::of(version), list.as_bytes(), 4096)).expect("a list");
+            json::parse(shown.as_bytes()).expect("a list").as_array().map_or(0, <[Value]>::len)
+        };
+        let own = listed(&list);
+        assert!(own > 0);
+        assert_eq!(listed(&list.replacen("sockguard.image\":\"sha256:", "sockguard.image\":\"sha256:0", 1)), own - 1);
+        // Without the label, what tells whose it is may be inherited from an image.
+        assert_eq!(listed(&list.replacen("sockguard.image\"", "sockguard.other\"", 1)), own - 1);
+    }
 }
 
 #[test]
@@ -454,34 +470,40 @@ fn a_new_container_is_what_was_judged() {
     let other = Id::new("sha256:0");
     let warnings = ["\"no\"".to_owned()];
     let none: &[String] = &[];
-    let (own, foreign) = (["myvol".to_owned()], ["theirvol".to_owned()]);
-    let create = |answer: &str, judged: Judged<'_>| {
+    let seen = |image: &Id, volumes: &[&str]| {
+        let volumes = volumes.iter().map(|name| (*name).to_owned()).collect();
+        Some(SeenAgain { image: image.clone(), volumes })
+    };
+    let create = |answer: &str, warnings: &[String], judged: Option<SeenAgain>| {
         let response = Response::new(Pieces::of(answer.as_bytes(), 10));
         wait(async {
-            let (response, container) = created(&viewer(&upstream), Moment::now(), response, judged).await?;
+            let (response, container) =
+                created(&viewer(&upstream), Moment::now(), response, warnings, judged.as_ref()).await?;
             let body = upstream::collect(response.into_body(), 1 << 20).await?;
             Ok::<_, Refusal>((String::from_utf8(body.into()).expect("text"), container))
         })
     };
     let answer = format!("{{\"Id\":\"{id}\",\"Warnings\":[\"a\"]}}\n");
-    let (shown, container) = create(&answer, Judged { warnings: none, image: &image, volumes: &own }).expect("made");
+    let (shown, container) = create(&answer, none, seen(&image, &["myvol"])).expect("made");
     assert_eq!(shown, answer);
     let container = container.expect("a container");
     assert_eq!(container.id.as_str(), id);
     assert_eq!(container.labels.get(OWNER_LABEL).map(String::as_str), Some("me"));
     // Of the client's own labels none is remembered.
     assert_eq!(container.labels.get("a"), None);
-    let (shown, _) = create(&answer, Judged { warnings: &warnings, image: &image, volumes: none }).expect("made");
+    let (shown, _) = create(&answer, &warnings, seen(&image, &[])).expect("made");
     assert_eq!(shown, format!("{{\"Id\":\"{id}\",\"Warnings\":[\"a\",\"\\\"no\\\"\"]}}\n"));
     let null = answer.replace("[\"a\"]", "null");
-    let (shown, _) = create(&null, Judged { warnings: &warnings, image: &image, volumes: none }).expect("made");
+    // What mounts nothing is not looked at before it is used.
+    let (shown, container) = create(&null, &warnings, None).expect("made");
+    assert_eq!(container, None);
     assert_eq!(shown, format!("{{\"Id\":\"{id}\",\"Warnings\":[\"\\\"no\\\"\"]}}\n"));
     assert!(upstream.removed.borrow().is_empty());
 
-    let refused = create(&answer, Judged { warnings: none, image: &other, volumes: none });
+    let refused = create(&answer, none, seen(&other, &[]));
     assert_eq!(refused, Err(Refusal::absent("No such image: mine:2")));
     assert_eq!(upstream.removed.take(), [format!("/containers/{id}?force=1&v=1")]);
-    let refused = create(&answer, Judged { warnings: none, image: &image, volumes: &foreign });
+    let refused = create(&answer, none, seen(&image, &["theirvol"]));
     assert!(matches!(refused, Err(Refusal::NotAllowed { .. })), "{refused:?}");
     assert_eq!(upstream.removed.take(), [format!("/containers/{id}?force=1&v=1")]);
 }

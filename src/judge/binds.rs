@@ -27,6 +27,8 @@ const MOST_MOUNTS: usize = 256;
 /// What the mounts of a container come to, beside the changed body.
 #[derive(Debug, Default)]
 pub struct Mounts {
+    /// Is anything mounted at all?
+    pub some: bool,
     /// What has to be there before the container is made.
     pub before: Vec<Step>,
     /// Named volumes that it mounts; they must still be usable when it was made.
@@ -243,6 +245,7 @@ pub async fn judge(body: &mut Object, image: &Image, agent: &Agent, world: &impl
                 .hint("this path is declared as a volume, which could not be counted; mount one there"));
         }
     }
+    out.some = takes_over || !targets.is_empty();
     let asked_restart = restart(host, &mut out);
     let changed =
         put(host, "Binds", kept_binds, asked_binds.as_ref()) | put(host, "Mounts", kept_mounts, asked_mounts.as_ref());

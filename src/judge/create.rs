@@ -5,7 +5,7 @@ use super::system::BUILDKIT;
 use super::{Agent, Ask, binds, bodies, bridge, containers, env, images, labels, limits, networks, ports};
 use crate::json::{Object, Value};
 use crate::owner::{BINDS_LABEL, Standing};
-use crate::permit::{Action, Answer, Payload, Permit, RegistryAuth, Step, Verdict};
+use crate::permit::{Action, Answer, Payload, Permit, RegistryAuth, SeenAgain, Step, Verdict};
 use crate::policy::{self, Policy};
 use crate::refusal::Refusal;
 use crate::route::image_reference;
@@ -69,7 +69,9 @@ pub async fn judge(mut ask: Ask, agent: &Agent, world: &impl World) -> Verdict {
     labels::stamp_container(body.entry_object("Labels"), "Labels", agent)?;
 
     let image = judge_image(&body, agent, world).await?;
-    labels::blank_inherited(body.entry_object("Labels"), &image.labels);
+    let stamped = body.entry_object("Labels");
+    labels::stamp_image(stamped, &image);
+    labels::blank_inherited(stamped, &image.labels);
     ports::judge_exposed(&body, &image)?;
     foreign_namespaces(body.entry_object("HostConfig"), agent, world).await.map_err(not_the_image)?;
     let network = connect(&mut body, agent, world).await.map_err(not_the_image)?;
@@ -82,10 +84,11 @@ pub async fn judge(mut ask: Ask, agent: &Agent, world: &impl World) -> Verdict {
         body.entry_object("Labels").set(BINDS_LABEL, record);
     }
 
+    let seen_again = mounts.some.then_some(SeenAgain { image: image.id, volumes: mounts.volumes });
     let mut permit = Permit::forward(&ask.route, ask.version, "/containers/create".to_owned(), ask.query)
         .with(Payload::Json(body.into()))
         .with_auth(RegistryAuth::Auth)
-        .showing(Answer::Created { warnings: mounts.warnings, image: image.id, volumes: mounts.volumes });
+        .showing(Answer::Created { warnings: mounts.warnings, seen_again });
     if policy.quota.counts_containers() || (policy.quota.volumes.is_some() && !mounts.made.is_empty()) {
         permit.before.push(Step::Quota(Demand::Container { limits, volumes: mounts.made }));
     }

@@ -2,8 +2,9 @@
 
 use super::Agent;
 use crate::json::{Object, Value};
-use crate::owner::{AGENT_LABEL, LABEL_PREFIX, OWNER_LABEL, SEAL_LABEL};
+use crate::owner::{AGENT_LABEL, IMAGE_LABEL, LABEL_PREFIX, OWNER_LABEL, SEAL_LABEL};
 use crate::refusal::Refusal;
+use crate::world::Image;
 use std::collections::BTreeMap;
 
 /// Labels by which sockguard and ECS tell agents apart; a client may not set them.
@@ -79,6 +80,11 @@ pub fn stamp(labels: &mut Object, field: &str, agent: &Agent) -> Result<(), Refu
     }
     labels.set(OWNER_LABEL, agent.owner.as_str());
     Ok(())
+}
+
+/// Stamps the image that a container is to be made from.
+pub fn stamp_image(labels: &mut Object, image: &Image) {
+    labels.set(IMAGE_LABEL, image.id.as_str());
 }
 
 /// Blanks what an object would inherit from its image under reserved keys and does not set itself.

@@ -52,6 +52,7 @@ REPO = Path(__file__).resolve().parents[2]
 PREFIX = "sockguard-e2e-"
 OWNER_LABEL = "com.buildkite.sockguard.owner"
 SEAL_LABEL = "com.buildkite.sockguard.seal"
+IMAGE_LABEL = "com.buildkite.sockguard.image"
 
 
 # What is set for those who run the tests is not for the guards and clients that are tested (`make test` exports some).

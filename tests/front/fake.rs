@@ -4,7 +4,7 @@ use sockguard::audit::{Audit, Format, Sink};
 use sockguard::engine::Engine;
 use sockguard::judge::Agent;
 use sockguard::lookup::{Lookup, Memory};
-use sockguard::owner::{OWNER_LABEL, Owner, SEAL_LABEL};
+use sockguard::owner::{IMAGE_LABEL, OWNER_LABEL, Owner, SEAL_LABEL};
 use sockguard::policy::Policy;
 use sockguard::server::{self, Guard, Identity, Limits};
 use sockguard::world::Sockets;
@@ -184,9 +184,8 @@ impl Fake {
 
 async fn serve(mut peer: Peer, play: Play, seen: Rc<RefCell<Vec<Message>>>) {
     let owner = Owner::new("me").unwrap();
-    let labels = format!(r#""{OWNER_LABEL}":"me","{SEAL_LABEL}":"{}""#, owner.seal());
     let image = format!("sha256:{}", "0".repeat(64));
-    let plain = format!(r#"{{"Id":"{image}","Config":{{"Labels":null}}}}"#);
+    let labels = format!(r#""{OWNER_LABEL}":"me","{SEAL_LABEL}":"{}","{IMAGE_LABEL}":"{image}""#, owner.seal());
     let own = format!(r#"{{"Id":"{OWN}","Image":"{image}","Config":{{"Labels":{{{labels}}}}}}}"#);
     let exec = format!(r#"{{"ID":"{EXEC}","ContainerID":"{OWN}"}}"#);
     while let Some(head) = peer.until("\r\n\r\n").await {
@@ -194,10 +193,6 @@ async fn serve(mut peer: Peer, play: Play, seen: Rc<RefCell<Vec<Message>>>) {
         let target = request.head.split(' ').nth(1).unwrap().to_owned();
         if target == "/containers/own/json" || target == format!("/containers/{OWN}/json") {
             peer.send(json("200 OK", &own)).await;
-            continue;
-        }
-        if target == format!("/images/{image}/json") {
-            peer.send(json("200 OK", &plain)).await;
             continue;
         }
         if target == format!("/exec/{EXEC}/json") {

@@ -44,7 +44,8 @@ fn when_a_client_goes_away_before_the_answer_begins_the_engines_side_goes_away()
     });
 }
 
-/// The image's name stands for another's by the time the container is made, which nobody has judged.
+/// The image's name stands for another's by the time the container is made, which nobody has judged. It has a volume, so it
+/// is looked at before anybody hears of it.
 #[test]
 fn a_creation_is_confirmed_to_its_end_when_its_client_goes_away() {
     run(async || {
@@ -82,7 +83,9 @@ fn a_creation_is_confirmed_to_its_end_when_its_client_goes_away() {
         .await;
         let (mut client, mut later) = (setup.client().await, setup.client().await);
         let head = "POST /containers/create HTTP/1.1\r\nHost: d\r\nContent-Type: application/json";
-        client.send(format!("{head}\r\nContent-Length: 16\r\n\r\n{{\"Image\":\"name\"}}")).await;
+        client
+            .send(format!("{head}\r\nContent-Length: 36\r\n\r\n{{\"Image\":\"name\",\"Volumes\":{{\"/v\":{{}}}}}}"))
+            .await;
         until(|| setup.seen().iter().any(|line| line.starts_with("POST"))).await;
         later.send("POST /containers/own/wait HTTP/1.1\r\nHost: d\r\n\r\n").await;
         until(|| setup.seen().iter().any(|line| line.contains("/wait"))).await;

@@ -1,7 +1,7 @@
 //! An engine that has what a case says, answers look-ups from it, and records what else arrives.
 
 use super::case::{Body, Forward};
-use super::facts::{Container, Exec, Facts, Image, Labels, Network, Volume, digits};
+use super::facts::{Container, Exec, Facts, Image, Labels, Network, Volume, digits, plain_image};
 use super::http::{self, Message};
 use super::tar;
 use sockguard::hold::PAUSED_PREFIX;
@@ -187,6 +187,7 @@ impl State {
                     object(vec![
                         ("Id", c.id.as_str().into()),
                         ("Names", texts([&name])),
+                        ("ImageID", plain_image().into()),
                         ("Labels", labels(&c.labels)),
                         ("State", if c.running { "running" } else { "exited" }.into()),
                         ("Mounts", Value::Array(mounts)),
@@ -394,11 +395,6 @@ fn query_has(query: &str, labels: &Labels) -> bool {
         Some((key, value)) => labels.get(key).is_some_and(|v| v == value),
         None => labels.contains_key(label),
     })
-}
-
-/// The image of the containers that are there: nothing is known of it but that it carries no labels.
-fn plain_image() -> String {
-    format!("sha256:{}", "0".repeat(64))
 }
 
 fn inspected(image: &Image) -> Value {

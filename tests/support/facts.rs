@@ -2,7 +2,7 @@
 
 use super::case::Fields;
 use sockguard::json::Value;
-use sockguard::owner::{OWNER_LABEL, Owner, SEAL_LABEL};
+use sockguard::owner::{IMAGE_LABEL, OWNER_LABEL, Owner, SEAL_LABEL};
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -177,6 +177,11 @@ fn image(reference: String, value: Value) -> Result<Image, String> {
     Ok(image)
 }
 
+/// The image of the containers that are there: nothing is known of it but that it carries no labels.
+pub fn plain_image() -> String {
+    format!("sha256:{}", "0".repeat(64))
+}
+
 /// A name with its tag, without the default registry.
 pub fn full_name(reference: &str) -> String {
     let short = reference.strip_prefix("docker.io/").unwrap_or(reference);
@@ -213,6 +218,7 @@ impl Facts {
                 && let Some(owner) = labels.get(OWNER_LABEL)
             {
                 labels.insert(SEAL_LABEL.to_owned(), Owner::new(owner)?.seal().to_owned());
+                labels.insert(IMAGE_LABEL.to_owned(), plain_image());
             }
             out.containers.push(Container {
                 labels,

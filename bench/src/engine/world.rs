@@ -7,6 +7,8 @@ pub const OWNER: &str = "bench";
 /// What sockguard puts on the containers of `bench`, where no key is configured.
 const SEAL_LABEL: &str = "com.buildkite.sockguard.seal";
 const SEAL: &str = "08d974ede65af7d5386b578b0889817a";
+/// And the image that they were judged by.
+const IMAGE_LABEL: &str = "com.buildkite.sockguard.image";
 /// The container that every case about one container uses.
 pub const CONTAINER: &str = "c0ffee00c0ffee00c0ffee00c0ffee00c0ffee00c0ffee00c0ffee00c0ffee00";
 pub const CONTAINERS: usize = 1000;
@@ -92,10 +94,14 @@ fn pad(mut value: Value, pointer: &str, size: usize) -> Value {
     value
 }
 
+fn image_id() -> String {
+    format!("sha256:{}", "5e".repeat(32))
+}
+
 fn entry(number: usize) -> Value {
     let value = json!({
         "Id": format!("{number:064x}"), "Names": [format!("/build-{number:04}")], "Image": "alpine:3.20",
-        "ImageID": format!("sha256:{}", "5e".repeat(32)), "Command": "/bin/sh -c 'make test'", "Created": 1735689600,
+        "ImageID": image_id(), "Command": "/bin/sh -c 'make test'", "Created": 1735689600,
         "Ports": [{"IP": "0.0.0.0", "PrivatePort": 8080, "PublicPort": 32768, "Type": "tcp"}],
         "Labels": labels(),
         "State": "running", "Status": "Up 5 minutes", "HostConfig": {"NetworkMode": "bridge"},
@@ -110,6 +116,7 @@ fn labels() -> Value {
         "com.docker.compose.config-hash": "0123456789abcdef", "com.docker.compose.container-number": "1",
         "com.docker.compose.depends_on": "", "com.docker.compose.oneoff": "False",
         "com.docker.compose.project": "build", "com.docker.compose.service": "tests", OWNER_LABEL: OWNER, SEAL_LABEL: SEAL,
+        IMAGE_LABEL: image_id(),
         "padding": ""
     })
 }
@@ -130,7 +137,7 @@ fn container() -> Value {
             "Dead": false, "Pid": 4242, "ExitCode": 0, "Error": "", "StartedAt": "2025-01-01T00:00:01Z",
             "FinishedAt": "0001-01-01T00:00:00Z"
         },
-        "Image": format!("sha256:{}", "5e".repeat(32)), "Name": "/build", "RestartCount": 0, "Driver": "overlay2",
+        "Image": image_id(), "Name": "/build", "RestartCount": 0, "Driver": "overlay2",
         "HostConfig": {
             "Binds": null, "LogConfig": {"Type": "json-file", "Config": {}}, "NetworkMode": "bridge",
             "PortBindings": {}, "RestartPolicy": {"Name": "no", "MaximumRetryCount": 0}, "AutoRemove": false,
@@ -149,7 +156,7 @@ fn container() -> Value {
 
 fn image() -> Value {
     json!({
-        "Id": format!("sha256:{}", "5e".repeat(32)), "RepoTags": ["alpine:3.20"],
+        "Id": image_id(), "RepoTags": ["alpine:3.20"],
         "RepoDigests": [format!("alpine@sha256:{}", "d1".repeat(32))], "Created": "2025-01-01T00:00:00Z",
         "Architecture": "amd64", "Os": "linux", "Size": 8000000,
         "Config": {"Env": ["PATH=/usr/bin:/bin"], "Cmd": ["/bin/sh"], "Labels": null},

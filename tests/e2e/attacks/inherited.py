@@ -4,7 +4,7 @@ not the attacker's all the same. And images that would make such a container the
 
 import time
 
-from harness import SEAL_LABEL as SEAL, seal
+from harness import IMAGE_LABEL as IMAGE, SEAL_LABEL as SEAL, seal
 
 from . import absent, attack, harmless, hidden
 from .containers import _tar, by, done
@@ -128,6 +128,46 @@ def _(w):
         w.stage.must("POST", f"/networks/bridge/{step}", {"Container": w.stage.host})
     w.before = w.stage.fingerprint()
     return w.stage.host in w.call("GET", "/events?" + query(since=start, until=int(time.time()) + 1)).text
+
+
+# A container that sockguard lets the attacker make of an image, and whose name is the victim's when the engine makes it.
+# The engine's part of that is done by hand here: all labels are as sockguard set them.
+
+
+def raced(w, name="raced"):
+    labels = {OWNER: "attacker", SEAL: seal("attacker"), IMAGE: w.inspect("images", "busybox")["Id"]}
+    return w.others("containers", {"Image": "victim/app:1", "Cmd": ["cat", "/image-secret"]}, name, labels=labels)
+
+
+def secret(w, answer):
+    return w.victim_secret in answer.text
+
+
+def won(label, method, path, proof=done, expect=hidden, **options):
+    @attack(f"a container that came to be of the victim's image is {label}", expect)
+    def _(w):
+        return proof(w, w.foreign(method, path, raced(w), **options))
+
+
+won("inspected", "GET", "/containers/{}/json", secret)
+won("inspected by name", "GET", "/containers/{}/json", lambda w, answer: secret(w, w.call("GET", "/containers/raced/json")), harmless)
+won("copied from", "GET", "/containers/{}/archive?path=/image-secret", secret)
+won("exported", "GET", "/containers/{}/export", secret)
+won("started", "POST", "/containers/{}/start")
+won("committed", "POST", "/commit?container={}&repo=attacker/out", body={})
+won("renamed", "POST", "/containers/{}/rename?name=stolen")
+
+
+@attack("a container that came to be of the victim's image is seen in the list", harmless)
+def _(w):
+    box = raced(w)
+    return box in w.call("GET", "/containers/json?all=1").text
+
+
+@attack("a container that came to be of the victim's image is seen in the disk usage", harmless)
+def _(w):
+    box = raced(w)
+    return box in w.call("GET", "/system/df").text
 
 
 # Images with a seal, and the seal itself.

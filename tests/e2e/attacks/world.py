@@ -640,9 +640,10 @@ class World:
         self.before = self.stage.fingerprint()
         return made
 
-    def others(self, kind, body, name=None, owner="victim"):
-        """Something that another owner (or nobody, with owner None) makes for this attempt."""
-        labels = {} if owner is None else sealed(owner) if kind == "containers" else {OWNER: owner}
+    def others(self, kind, body, name=None, owner="victim", labels=None):
+        """Something that another owner (or nobody, with owner None) makes for this attempt, or that has these labels."""
+        if labels is None:
+            labels = {} if owner is None else sealed(owner) if kind == "containers" else {OWNER: owner}
         path = f"/{kind}/create" + (f"?name={name}" if name else "")
         made = self.stage.must("POST", path, {**body, "Labels": labels})
         self.set_up.add(made.get("Id") or made["Name"])
