@@ -237,8 +237,7 @@ impl Record {
 
     fn write(&mut self, status: u16) {
         let took = self.started.elapsed();
-        let ms = (took.as_micros() / 1000, took.as_micros() % 1000);
-        let now = Time(SystemTime::now());
+        let now = Time(SystemTime::now()).digits();
         let (verdict, reason, message) = match &self.verdict {
             Decision::Undecided => ("refuse", "client_gone", ""),
             Decision::Allow => ("allow", "granted", ""),
@@ -247,34 +246,35 @@ impl Record {
         };
         let reason = if status == 0 { "client_gone" } else { reason };
         let Self { audit, number, method, route, object, .. } = self;
-        let Audit { sink, who, .. } = &**audit;
-        let object = object.as_str();
-        // Writing into memory cannot fail.
-        sink.push(|out, format| match format {
-            Format::Json => {
-                _ = write!(out, "{{\"time\":\"{now}\",\"request\":{number},{who}");
-                _ = write!(
-                    out,
-                    ",\"method\":\"{}\",\"route\":\"{route}\",\"object\":\"{}\"",
-                    Safe(method.as_str()),
-                    Safe(object)
-                );
-                _ = write!(out, ",\"verdict\":\"{verdict}\",\"reason\":\"{reason}\"");
-                if !message.is_empty() {
-                    _ = write!(out, ",\"message\":\"{}\"", Safe(message));
+        audit.sink.push(|out, format| {
+            let mut line = Line(out);
+            match format {
+                Format::Json => {
+                    line.add("{\"time\":\"")
+                        .add(now)
+                        .add("\",\"request\":")
+                        .number(*number, 1)
+                        .add(",")
+                        .add(&audit.who);
+                    line.add(",\"method\":\"").safe(method.as_str()).add("\",\"route\":\"").add(route);
+                    line.add("\",\"object\":\"").safe(object).add("\",\"verdict\":\"").add(verdict);
+                    line.add("\",\"reason\":\"").add(reason).add("\"");
+                    if !message.is_empty() {
+                        line.add(",\"message\":\"").safe(message).add("\"");
+                    }
+                    line.add(",\"status\":").number(status.into(), 1).add(",\"ms\":").ms(took).add("}\n");
                 }
-                _ = writeln!(out, ",\"status\":{status},\"ms\":{}.{:03}}}", ms.0, ms.1);
-            }
-            Format::Text => {
-                _ = write!(out, "{now} {verdict} {} {route}", Safe(method.as_str()));
-                if !object.is_empty() {
-                    _ = write!(out, " {}", Safe(object));
+                Format::Text => {
+                    line.add(now).add(" ").add(verdict).add(" ").safe(method.as_str()).add(" ").add(route);
+                    if !object.is_empty() {
+                        line.add(" ").safe(object);
+                    }
+                    line.add(": ").number(status.into(), 1).add(" in ").ms(took).add(" ms");
+                    if !message.is_empty() {
+                        line.add(": ").safe(message);
+                    }
+                    line.add("\n");
                 }
-                _ = write!(out, ": {status} in {}.{:03} ms", ms.0, ms.1);
-                if !message.is_empty() {
-                    _ = write!(out, ": {}", Safe(message));
-                }
-                out.push(b'\n');
             }
         });
         self.number = 0;
@@ -289,13 +289,60 @@ impl Drop for Record {
     }
 }
 
+/// A line that is put together by hand: the machinery of formats costs several times as much.
+struct Line<'l>(&'l mut Vec<u8>);
+
+impl Line<'_> {
+    fn add(&mut self, text: impl AsRef<[u8]>) -> &mut Self {
+        self.0.extend_from_slice(text.as_ref());
+        self
+    }
+
+    fn safe(&mut self, text: &str) -> &mut Self {
+        if Safe(text).is_plain() {
+            return self.add(text);
+        }
+        // Writing into memory cannot fail.
+        _ = write!(self.0, "{}", Safe(text));
+        self
+    }
+
+    /// A number of at least so many digits.
+    fn number(&mut self, mut number: u64, least: usize) -> &mut Self {
+        let mut digits = [b'0'; 20];
+        let mut begin = digits.len();
+        for (place, digit) in digits.iter_mut().enumerate().rev() {
+            *digit += (number % 10) as u8;
+            number /= 10;
+            begin = place;
+            if number == 0 && place + least <= 20 {
+                break;
+            }
+        }
+        self.add(digits.get(begin..).unwrap_or_default())
+    }
+
+    /// Milliseconds, with three digits behind the point.
+    fn ms(&mut self, took: Duration) -> &mut Self {
+        let whole = took.as_secs().saturating_mul(1000).saturating_add(took.subsec_millis().into());
+        self.number(whole, 1).add(".").number((took.subsec_micros() % 1000).into(), 3)
+    }
+}
+
 /// Text that came from outside, so that it can neither end its string nor its line, nor speak to a terminal.
 pub(crate) struct Safe<'t>(pub(crate) &'t str);
 
+impl Safe<'_> {
+    /// May it stand as it is?
+    fn is_plain(&self) -> bool {
+        let plain = |b: u8| (b' '..0x7f).contains(&b) && b != b'"' && b != b'\\';
+        self.0.len() <= TEXT_LIMIT && self.0.bytes().all(plain)
+    }
+}
+
 impl std::fmt::Display for Safe<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let plain = |b: u8| (b' '..0x7f).contains(&b) && b != b'"' && b != b'\\';
-        if self.0.len() <= TEXT_LIMIT && self.0.bytes().all(plain) {
+        if self.is_plain() {
             return f.write_str(self.0);
         }
         for c in self.0.chars().take(TEXT_LIMIT) {
@@ -319,6 +366,12 @@ pub(crate) struct Time(pub(crate) SystemTime);
 
 impl std::fmt::Display for Time {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(std::str::from_utf8(&self.digits()).unwrap_or_default())
+    }
+}
+
+impl Time {
+    fn digits(&self) -> [u8; 24] {
         let since = self.0.duration_since(UNIX_EPOCH).unwrap_or_default();
         let (days, second) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
         // Days since 1970 to a date of the Gregorian calendar, whose years are taken to begin in March.
@@ -347,7 +400,7 @@ impl std::fmt::Display for Time {
                 number /= 10;
             }
         }
-        f.write_str(std::str::from_utf8(&text).unwrap_or_default())
+        text
     }
 }
 
