@@ -171,15 +171,26 @@ impl Body {
     }
 }
 
-/// Holds back the writes of a bulk transfer while other tasks bring more, so that one write carries several of the
-/// pieces in which the other side cut its body: each write wakes a reader. Nothing waits for the clock, and what is not
-/// bulk does not wait at all.
+/// Holds back the writes of a bulk transfer, and the beginning of every answer, while other tasks bring more, so that one
+/// write carries several of the pieces in which the other side cut its body: each write wakes a reader. Nothing waits for
+/// the clock, and the later pieces of what is not bulk do not wait at all.
 #[derive(Debug, Default)]
 pub struct Gather {
     /// Was the last write a large one?
     bulk: bool,
     /// So much was there when the write was last held back.
     held: usize,
+    /// Was the last write one in the middle of a message?
+    within: bool,
+}
+
+/// What is known of the message behind a write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rest {
+    /// Nothing, or that this is all of it.
+    None,
+    /// More of it comes.
+    Comes,
 }
 
 impl Gather {
@@ -187,15 +198,17 @@ impl Gather {
     const ENOUGH: usize = 96 << 10;
 
     /// Should a write of so much wait? Then it is tried again at once.
-    pub fn waits(&mut self, length: usize, cx: &mut Context<'_>) -> bool {
+    pub fn waits(&mut self, length: usize, rest: Rest, cx: &mut Context<'_>) -> bool {
         let grows = length > self.held;
-        if grows && length < Self::ENOUGH && (self.bulk || length >= Self::LARGE) {
+        let begins = rest == Rest::Comes && !self.within;
+        if grows && length < Self::ENOUGH && (begins || self.bulk || length >= Self::LARGE) {
             self.held = length;
             cx.waker().wake_by_ref();
             return true;
         }
         self.bulk = length >= Self::LARGE;
         self.held = 0;
+        self.within = rest == Rest::Comes;
         false
     }
 }

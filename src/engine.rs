@@ -1,6 +1,6 @@
 //! The Docker Engine behind its socket: a small pool of kept connections, and sockguard's own calls.
 
-use crate::body::{Body, Gather};
+use crate::body::{Body, Gather, Rest};
 use crate::hold::Turns;
 use crate::json::{self, Value};
 use crate::refusal::Refusal;
@@ -8,9 +8,9 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Limited};
 use hyper::body::{Body as _, Incoming};
 use hyper::client::conn::http1::{self, SendRequest};
-use hyper::header::{CONTENT_TYPE, HOST, HeaderValue, USER_AGENT};
+use hyper::header::{CONTENT_TYPE, HOST, HeaderMap, HeaderValue, USER_AGENT};
 use hyper::rt::{Read, ReadBufCursor, Write};
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{Method, Request, Response, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
 use std::cell::RefCell;
 use std::io::{self, IoSlice};
@@ -82,13 +82,13 @@ impl Engine {
     pub async fn send(&self, mut request: Request<Body>) -> Result<Response<Incoming>, Refusal> {
         while let Some(mut sender) = self.take() {
             let reads = matches!(*request.method(), Method::GET | Method::HEAD) && request.body().is_end_stream();
-            let spare = reads.then(|| copy(&request));
+            let spare = reads.then(|| Spare::of(&request));
             match sender.try_send_request(request).await {
                 Ok(response) => {
                     self.keep(sender);
                     return Ok(response);
                 }
-                Err(mut failed) => match failed.take_message().or(spare) {
+                Err(mut failed) => match failed.take_message().or_else(|| spare.map(Spare::request)) {
                     // The engine closed the connection while nobody used it.
                     Some(unsent) => request = unsent,
                     None => return Err(self.broken(failed.error())),
@@ -277,7 +277,7 @@ impl Write for Wire {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        if self.gather.waits(bufs.iter().map(|buf| buf.len()).sum(), cx) {
+        if self.gather.waits(bufs.iter().map(|buf| buf.len()).sum(), Rest::None, cx) {
             return Poll::Pending;
         }
         Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
@@ -296,8 +296,11 @@ impl Write for Wire {
     }
 }
 
+/// So many headers has every request to the engine.
+const INTRODUCED: usize = 2;
+
 /// The headers of every request to the engine.
-pub fn introduce(headers: &mut hyper::HeaderMap) {
+pub fn introduce(headers: &mut HeaderMap) {
     headers.insert(HOST, HeaderValue::from_static("docker"));
     headers.insert(USER_AGENT, HeaderValue::from_static(AGENT));
 }
@@ -308,11 +311,28 @@ fn builder() -> http1::Builder {
     builder
 }
 
-/// A request without a body, once more.
-fn copy(request: &Request<Body>) -> Request<Body> {
-    let mut again = Request::new(Body::Empty);
-    *again.method_mut() = request.method().clone();
-    *again.uri_mut() = request.uri().clone();
-    *again.headers_mut() = request.headers().clone();
-    again
+/// What makes a request without a body once more.
+struct Spare {
+    method: Method,
+    uri: Uri,
+    /// Those that not every request has.
+    headers: Option<HeaderMap>,
+}
+
+impl Spare {
+    fn of(request: &Request<Body>) -> Self {
+        let headers = (request.headers().len() > INTRODUCED).then(|| request.headers().clone());
+        Self { method: request.method().clone(), uri: request.uri().clone(), headers }
+    }
+
+    fn request(self) -> Request<Body> {
+        let mut again = Request::new(Body::Empty);
+        *again.method_mut() = self.method;
+        *again.uri_mut() = self.uri;
+        match self.headers {
+            Some(headers) => *again.headers_mut() = headers,
+            None => introduce(again.headers_mut()),
+        }
+        again
+    }
 }

@@ -207,7 +207,7 @@ async fn perform(
         return exchange.await;
     }
     // What has to be done around a request is not left half done when the client goes away.
-    tokio::task::spawn_local(exchange)
+    tokio::task::spawn_local(Box::pin(exchange))
         .await
         .unwrap_or_else(|_| Err(Refusal::Engine { message: "the request was cut short".to_owned() }))
 }

@@ -1,7 +1,7 @@
 //! The agents' side: accepts connections, and speaks HTTP/1.1 on each until it ends or leaves HTTP.
 
 use crate::audit::Audit;
-use crate::body::{Body, BodyError, Gather};
+use crate::body::{Body, BodyError, Gather, Rest};
 use crate::identity::Peers;
 use crate::lookup::Lookup;
 use crate::peer::{self, Hold, Peer};
@@ -10,7 +10,6 @@ use crate::refusal::Refusal;
 use crate::tunnel::{self, Hangup, Tunnel};
 use bytes::Bytes;
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
-use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper::server::conn::http1;
 use hyper::service::Service;
 use hyper::{Request, Response, StatusCode};
@@ -22,7 +21,7 @@ use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
@@ -243,12 +242,15 @@ pub async fn serve(listener: UnixListener, identity: Identity, shutdown: impl Fu
     let mut connections = JoinSet::new();
     let closing = Rc::new(Notify::new());
     let ended = loop {
+        let full = connections.len() >= limits.connections;
         tokio::select! {
             biased;
             () = &mut shutdown => break Ok(()),
-            Some(_) = connections.join_next() => (),
-            accepted = listener.accept(), if connections.len() < limits.connections => match accepted {
+            Some(_) = connections.join_next(), if full => (),
+            accepted = poll_fn(|cx| listener.poll_accept(cx)), if !full => match accepted {
                 Ok((stream, _)) => {
+                    // Those that have ended are only counted here: this task need not wake for each.
+                    while connections.try_join_next().is_some() {}
                     let arrival = identity.arrived(&stream);
                     connections.spawn_local(connection(stream, arrival, Rc::clone(&closing)));
                 }
@@ -282,7 +284,7 @@ enum End {
     Closed,
     /// hyper could not read a head; nothing was answered yet.
     BadHead { status: StatusCode, message: String },
-    /// The client is gone in the middle of a request.
+    /// The client is gone, or has ended its side when all was answered: nothing is left to do.
     Gone,
     /// The connection leaves HTTP.
     Tunnel(Box<Tunnel>),
@@ -305,9 +307,11 @@ async fn connection(stream: UnixStream, arrival: Arrival, closing: Rc<Notify>) {
         },
     };
     drop(closing);
-    let stream = Wire::into_stream(wire);
+    if matches!(end, End::Gone) {
+        return;
+    }
     // In a box, since most connections idle and never come here.
-    if let Some(stream) = stream {
+    if let Some(stream) = Wire::into_stream(wire) {
         Box::pin(leave(end, stream, early, &visitor)).await;
     }
 }
@@ -320,7 +324,7 @@ async fn speak_http(wire: &Rc<Wire>, visitor: &Visitor, closing: &Notify) -> (En
         .title_case_headers(true)
         .max_header_size(HEAD_LIMIT)
         .max_buf_size(HEAD_LIMIT)
-        .serve_connection(Hand(Rc::clone(wire), Gather::default()), handler);
+        .serve_connection(TokioIo::new(Hand(Rc::clone(wire), Gather::default())), handler);
     let mut closing = pin!(closing.notified());
     let mut close_asked = false;
     let mut watch = Watch::default();
@@ -332,7 +336,8 @@ async fn speak_http(wire: &Rc<Wire>, visitor: &Visitor, closing: &Notify) -> (En
         let ended = http.poll_without_shutdown(cx);
         if let Poll::Ready(result) = ended {
             let bad = wire.unsaid.take().zip(result.err());
-            return Poll::Ready(bad.map_or(End::Closed, |(status, e)| End::BadHead { status, message: e.to_string() }));
+            let closed = if wire.ended.get() { End::Gone } else { End::Closed };
+            return Poll::Ready(bad.map_or(closed, |(status, e)| End::BadHead { status, message: e.to_string() }));
         }
         // The answer to an earlier request must be out before others write to the client.
         if wire.flushed.get()
@@ -403,7 +408,7 @@ impl Watch {
                     });
                 }
                 Phase::Busy(since) if since.elapsed() >= TICK && self.hangup.is_none() => {
-                    self.hangup = Hangup::watch(wire.io.borrow().inner());
+                    self.hangup = Hangup::watch(&wire.io.borrow());
                 }
                 Phase::Idle | Phase::Head(_) | Phase::Busy(_) => (),
             }
@@ -424,7 +429,9 @@ enum Phase {
 
 /// A connection's socket, and what has to be known about its use.
 struct Wire {
-    io: RefCell<TokioIo<UnixStream>>,
+    io: RefCell<UnixStream>,
+    /// The client has ended its side, and all it wrote before was read.
+    ended: Cell<bool>,
     phase: Cell<Phase>,
     /// The answer's body has been handed over whole.
     answered: Cell<bool>,
@@ -439,7 +446,8 @@ struct Wire {
 impl Wire {
     fn new(stream: UnixStream) -> Self {
         Self {
-            io: RefCell::new(TokioIo::new(stream)),
+            io: RefCell::new(stream),
+            ended: Cell::new(false),
             phase: Cell::new(Phase::Idle),
             answered: Cell::new(false),
             flushed: Cell::new(true),
@@ -450,7 +458,7 @@ impl Wire {
 
     /// The socket, when nobody else uses it any more.
     fn into_stream(this: Rc<Self>) -> Option<UnixStream> {
-        Rc::into_inner(this).map(|wire| wire.io.into_inner().into_inner())
+        Rc::into_inner(this).map(|wire| wire.io.into_inner())
     }
 
     /// Takes what hyper writes between requests: its answer to a head that it cannot read.
@@ -468,14 +476,18 @@ impl Wire {
 struct Hand(Rc<Wire>, Gather);
 
 impl Hand {
-    fn with<R>(&self, work: impl FnOnce(Pin<&mut TokioIo<UnixStream>>) -> R) -> R {
+    fn with<R>(&self, work: impl FnOnce(Pin<&mut UnixStream>) -> R) -> R {
         work(Pin::new(&mut *self.0.io.borrow_mut()))
     }
 }
 
-impl Read for Hand {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+impl AsyncRead for Hand {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
         let read = self.with(|io| io.poll_read(cx, buf));
+        if matches!(read, Poll::Ready(Ok(()))) && buf.filled().len() == before && buf.remaining() > 0 {
+            self.0.ended.set(true);
+        }
         if read.is_ready() && matches!(self.0.phase.get(), Phase::Idle) {
             self.0.phase.set(Phase::Head(Instant::now()));
         }
@@ -483,7 +495,7 @@ impl Read for Hand {
     }
 }
 
-impl Write for Hand {
+impl AsyncWrite for Hand {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         if self.0.keep_back(buf) {
             return Poll::Ready(Ok(buf.len()));
@@ -501,7 +513,8 @@ impl Write for Hand {
             return Poll::Ready(Ok(bufs.iter().map(|buf| buf.len()).sum()));
         }
         self.0.flushed.set(false);
-        if self.1.waits(bufs.iter().map(|buf| buf.len()).sum(), cx) {
+        let rest = if self.0.answered.get() { Rest::None } else { Rest::Comes };
+        if self.1.waits(bufs.iter().map(|buf| buf.len()).sum(), rest, cx) {
             return Poll::Pending;
         }
         self.with(|io| io.poll_write_vectored(cx, bufs))
