@@ -471,6 +471,7 @@ mod tests {
         );
         assert_eq!(read("GET /containers/json?filters=").unwrap(), "");
         assert_eq!(read("GET /containers/x/archive?path=/a+b%26c").unwrap(), "path=/a%20b%26c");
+        assert_eq!(read("GET /containers/x/archive?path=%C3%A9%e2%98%83%25~/").unwrap(), "path=%C3%A9%E2%98%83%25~/");
         assert_eq!(read("POST /build?t=a&t=b:1").unwrap(), "t=a&t=b:1");
         assert_eq!(read("GET /containers/x/stats?stream=").unwrap(), "stream=0");
         assert_eq!(read("GET /containers/json?unknown=").unwrap(), "");

@@ -496,15 +496,23 @@ pub fn percent_decode(text: &str, plus_is_space: bool) -> Result<String, Refusal
 
 /// Encodes everything but unreserved characters and those in `keep`.
 pub fn percent_encode(text: &str, keep: &str, out: &mut String) {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) || keep.as_bytes().contains(&byte);
+    let plain = |byte: u8| {
+        byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) || (byte.is_ascii() && keep.as_bytes().contains(&byte))
+    };
     let digit = |four: u8| char::from(four + if four < 10 { b'0' } else { b'A' - 10 });
     out.reserve(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii() && plain(byte) {
-            out.push(char::from(byte));
-        } else {
+    let mut rest = text;
+    loop {
+        // What is plain is ASCII, so every place that is found is the beginning of a character.
+        let n = rest.bytes().position(|byte| !plain(byte)).unwrap_or(rest.len());
+        let (run, special) = rest.split_at(n);
+        out.push_str(run);
+        let mut chars = special.chars();
+        let Some(special) = chars.next() else { break };
+        for byte in special.encode_utf8(&mut [0; 4]).bytes() {
             out.extend(['%', digit(byte >> 4), digit(byte & 15)]);
         }
+        rest = chars.as_str();
     }
 }
 

@@ -11,25 +11,35 @@ use crate::policy::{self, Glob};
 /// What stands in place of a value that the policy redacts.
 const REDACTED: &str = "redacted";
 
-const ELSEWHERE: Broken = Broken("labels lie outside of their object");
-
 /// Writes an element of a list (also of `system/df`), if it is the agent's.
 ///
 /// # Errors
 /// It cannot be understood.
 pub fn element(container: &[u8], me: &Owner, out: &mut Vec<u8>) -> Result<Show, Broken> {
-    let Some(member) = scan::find(container, "Labels")? else { return Ok(Show::Hidden) };
-    let (before, rest) = container.split_at_checked(member.at).ok_or(ELSEWHERE)?;
+    let mut image = None;
+    let place = scan::place(container, "Labels", |member| {
+        if member.key == b"ImageID" {
+            image = image.or(Some(member.value));
+        }
+    })?;
+    let Some((before, rest)) = place.and_then(|at| container.split_at_checked(at)) else { return Ok(Show::Hidden) };
+    if rest.starts_with(b"null") {
+        return Ok(Show::Hidden);
+    }
     let mark = out.len();
     out.extend_from_slice(before);
-    let labels = labels::read_and_strip(member.value, me, out)?;
+    let (labels, behind) = labels::read_and_strip(rest, me, out)?;
+    let image = || match image {
+        Some(image) => Ok(scan::text(image).unwrap_or_default()),
+        None => scan::text_of(container, "ImageID"),
+    };
     // One that was made from another image than the judged one would show what that one says.
-    if !labels.my_container() || labels.image != Some(scan::text_of(container, "ImageID")?) {
+    if !labels.my_container() || labels.image != Some(image()?) {
         return Ok(Show::Hidden);
     }
     let Some(asked) = labels.binds.and_then(Asked::read) else {
         // The common case: all but the labels is passed as it is.
-        out.extend_from_slice(rest.get(member.value.len()..).unwrap_or_default());
+        out.extend_from_slice(behind);
         return Ok(Show::Shown);
     };
     out.truncate(mark);
@@ -71,7 +81,7 @@ pub fn inspection(container: &[u8], agent: &Agent, out: &mut Vec<u8>) -> Result<
             (b"Env", Some(env)) => Ok(scan::pass(env, out)),
             _ => Ok(scan::pass(member.value, out)),
         })
-        .map(|()| Show::Shown),
+        .map(|_| Show::Shown),
         (b"HostConfig", Some(asked)) => asked.host_config(member.value, out),
         (b"Mounts", Some(asked)) => asked.mount_points(member.value, out),
         _ => Ok(scan::pass(member.value, out)),
@@ -101,7 +111,7 @@ fn redacted(config: &[u8], names: &[Glob]) -> Result<Option<Vec<u8>>, Broken> {
 
 /// All but the labels, which stand at this place, is passed as it is.
 fn without_own_labels(container: &[u8], at: usize, labels: &[u8], out: &mut Vec<u8>) -> Result<Show, Broken> {
-    let (before, rest) = container.split_at_checked(at).ok_or(ELSEWHERE)?;
+    let (before, rest) = container.split_at_checked(at).ok_or(Broken("labels lie outside of their object"))?;
     out.extend_from_slice(before);
     labels::strip(labels, out)?;
     out.extend_from_slice(rest.get(labels.len()..).unwrap_or_default());
@@ -112,7 +122,7 @@ fn without_own_labels(container: &[u8], at: usize, labels: &[u8], out: &mut Vec<
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
-    use crate::owner::{OWNER_LABEL, SEAL_LABEL};
+    use crate::owner::{IMAGE_LABEL, OWNER_LABEL, SEAL_LABEL};
     use crate::policy::Policy;
     use std::rc::Rc;
 
@@ -143,6 +153,35 @@ mod tests {
         }
         let binds = format!(r#","{}":"{{\"Binds\":[]}}""#, crate::owner::BINDS_LABEL);
         assert_eq!(shown(r#"["B_TOKEN=geheim"]"#, &binds), Ok(compact(r#"["B_TOKEN=redacted"]"#)));
+    }
+
+    #[test]
+    fn of_a_list_those_are_shown_whose_labels_say_so_wherever_these_stand() {
+        let owner = Owner::new("me").unwrap();
+        let ours = format!(r#""{OWNER_LABEL}":"me","{SEAL_LABEL}":"{}","{IMAGE_LABEL}":"sha256:1""#, owner.seal());
+        let labels = format!(r#"{{"a":"}}\"",{ours},"z":"é"}}"#);
+        let shown = |container: &str, labels: &str| {
+            let mut out = Vec::new();
+            let shown = element(container.replace("LABELS", labels).as_bytes(), &owner, &mut out)?;
+            Ok::<_, Broken>((shown == Show::Shown).then(|| String::from_utf8(out).unwrap()))
+        };
+        for (container, visible) in [
+            (r#"{"ImageID":"sha256:1","Labels":LABELS,"Names":["/x"]}"#, true),
+            (r#"{ "Labels" : LABELS, "ImageID" : "sha256:1" }"#, true),
+            (r#"{"Ports":[{"Labels":null,"ImageID":"sha256:2"}],"Labels":LABELS,"ImageID":"sha256:1"}"#, true),
+            (r#"{"ImageID":"sha256:2","Labels":LABELS,"ImageID":"sha256:1"}"#, false),
+            (r#"{"ImageID":"sha256:2","Labels":LABELS}"#, false),
+            (r#"{"Labels":LABELS}"#, false),
+            (r#"{"ImageID":"sha256:1","Names":["/x"]}"#, false),
+        ] {
+            let stripped = container.replace("LABELS", r#"{"a":"}\"","z":"é"}"#);
+            assert_eq!(shown(container, &labels), Ok(visible.then_some(stripped)), "{container}");
+            for foreign in ["null", "{}", r#"{"a":"b"}"#] {
+                assert_eq!(shown(container, foreign), Ok(None), "{container}");
+            }
+        }
+        assert!(shown(r#"{"ImageID":"sha256:1","Labels":LABELS}"#, "[]").is_err());
+        assert!(shown(r#"{"ImageID":"sha256:1","Labels":LABELS}"#, &format!("{{{ours}]")).is_err());
     }
 
     #[test]

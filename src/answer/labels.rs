@@ -75,21 +75,18 @@ pub fn read<'a>(value: &'a [u8], me: &Owner) -> Result<Labels<'a>, Broken> {
     Ok(labels)
 }
 
-/// Reads the labels of an object (`null` for none), and writes them without sockguard's own.
+/// Reads the labels that the text begins with, and writes them without sockguard's own. Gives what stands behind them as
+/// well.
 ///
 /// # Errors
 /// It is no object.
-pub fn read_and_strip<'a>(value: &'a [u8], me: &Owner, out: &mut Vec<u8>) -> Result<Labels<'a>, Broken> {
+pub fn read_and_strip<'a>(text: &'a [u8], me: &Owner, out: &mut Vec<u8>) -> Result<(Labels<'a>, &'a [u8]), Broken> {
     let mut labels = Labels::none();
-    if scan::is_null(value) {
-        scan::pass(value, out);
-        return Ok(labels);
-    }
-    scan::each_member(value, out, |member, out| {
+    let behind = scan::each_member(text, out, |member, out| {
         let shown = labels.read(member, me)?;
         Ok(if shown == Show::Shown { scan::pass(member.value, out) } else { shown })
     })?;
-    Ok(labels)
+    Ok((labels, behind))
 }
 
 /// Reads the labels that are the member `key` of an object.
@@ -118,9 +115,10 @@ pub fn strip(value: &[u8], out: &mut Vec<u8>) -> Result<Show, Broken> {
     Ok(Show::Shown)
 }
 
-/// The decoded key, if it is one of sockguard's. Keys without an escape are compared as they are.
+/// The decoded key, if it is one of sockguard's. Before its first escape a key is compared as it is.
 fn our_key(key: &[u8]) -> Result<Option<Cow<'_, str>>, Broken> {
-    if !key.starts_with(LABEL_PREFIX.as_bytes()) && memchr::memchr(b'\\', key).is_none() {
+    let same = key.iter().zip(LABEL_PREFIX.as_bytes()).take_while(|(one, other)| one == other).count();
+    if same < LABEL_PREFIX.len() && key.get(same) != Some(&b'\\') {
         return Ok(None);
     }
     let key = scan::decoded(key).ok_or(Broken("a label's key is no text"))?;

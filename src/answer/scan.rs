@@ -119,27 +119,24 @@ pub fn behind_string(mut text: &[u8]) -> Result<&[u8], State> {
 /// The text from its first quote or backslash on. Most of an answer lies in strings, and most strings are short: of these,
 /// eight bytes are looked at in one step.
 #[inline(always)]
-fn from_special(mut text: &[u8]) -> &[u8] {
-    /// Longer ones are worth a call.
-    const SHORT: usize = 32;
+fn from_special(text: &[u8]) -> &[u8] {
     const ONES: u64 = u64::from_le_bytes([0x01; 8]);
     const HIGH: u64 = u64::from_le_bytes([0x80; 8]);
     const QUOTES: u64 = u64::from_le_bytes([b'"'; 8]);
     const BACKSLASHES: u64 = u64::from_le_bytes([b'\\'; 8]);
-    let far = text.len().saturating_sub(SHORT);
-    while let Some((word, behind)) = text.split_first_chunk::<8>() {
-        let word = u64::from_le_bytes(*word);
-        // The high bit of the first byte that is one of them is set, and none before it is.
-        let found = ((word ^ QUOTES).wrapping_sub(ONES) | (word ^ BACKSLASHES).wrapping_sub(ONES)) & !word & HIGH;
-        if found != 0 {
-            return text.get((found.trailing_zeros() / 8) as usize..).unwrap_or_default();
+    let mut long = text;
+    if let Some((short, behind)) = text.split_first_chunk::<32>() {
+        for (i, word) in short.as_chunks::<8>().0.iter().enumerate() {
+            let word = u64::from_le_bytes(*word);
+            // The high bit of the first byte that is one of them is set, and none before it is.
+            let found = ((word ^ QUOTES).wrapping_sub(ONES) | (word ^ BACKSLASHES).wrapping_sub(ONES)) & !word & HIGH;
+            if found != 0 {
+                return text.get(i * 8 + (found.trailing_zeros() / 8) as usize..).unwrap_or_default();
+            }
         }
-        text = behind;
-        if text.len() <= far {
-            break;
-        }
+        long = behind;
     }
-    memchr::memchr2(b'"', b'\\', text).and_then(|n| text.get(n..)).unwrap_or_default()
+    memchr::memchr2(b'"', b'\\', long).and_then(|n| long.get(n..)).unwrap_or_default()
 }
 
 /// A member of an object.
@@ -190,11 +187,12 @@ impl<'a> Parts<'a> {
 
     /// Takes this byte, if it comes next.
     fn take(&mut self, byte: u8) -> bool {
-        let found = self.peek() == Some(byte);
-        if found {
-            self.rest = self.rest.get(1..).unwrap_or_default();
-        }
-        found
+        let rest = self.rest.strip_prefix(&[byte]).or_else(|| {
+            self.peek();
+            self.rest.strip_prefix(&[byte])
+        });
+        self.rest = rest.unwrap_or(self.rest);
+        rest.is_some()
     }
 
     /// The string whose opening quote was taken, without its quotes.
@@ -217,33 +215,44 @@ impl<'a> Parts<'a> {
         Ok(rest.get(..rest.len() - self.rest.len()).unwrap_or_default())
     }
 
-    fn part(&mut self) -> Result<Option<Member<'a>>, Broken> {
+    /// The next key, which is empty in an array; nothing at the end.
+    fn key(&mut self) -> Result<Option<&'a [u8]>, Broken> {
         let close = if self.open == b'{' { b'}' } else { b']' };
         if self.state == PartState::Before {
             if !self.take(self.open) {
                 return Err(Broken("an object or an array is missing"));
             }
             self.state = PartState::Further;
-            if self.peek() == Some(close) {
+            if self.take(close) {
                 return Ok(None);
             }
-        } else if self.peek() == Some(close) {
+        } else if self.take(close) {
             return Ok(None);
         } else if !self.take(b',') {
             return Err(Broken("parts of a value run together"));
         }
-        let mut key: &[u8] = b"";
-        if self.open == b'{' {
-            if !self.take(b'"') {
-                return Err(Broken("a key is missing"));
-            }
-            key = self.string()?;
-            if !self.take(b':') {
-                return Err(Broken("a key has no value"));
-            }
+        if self.open == b'[' {
+            return Ok(Some(b""));
         }
+        if !self.take(b'"') {
+            return Err(Broken("a key is missing"));
+        }
+        let key = self.string()?;
+        if !self.take(b':') {
+            return Err(Broken("a key has no value"));
+        }
+        Ok(Some(key))
+    }
+
+    fn part(&mut self) -> Result<Option<Member<'a>>, Broken> {
+        let Some(key) = self.key()? else { return Ok(None) };
         let value = self.value()?;
-        Ok(Some(Member { key, value, at: self.length - self.rest.len() - value.len() }))
+        Ok(Some(Member { key, value, at: self.read() - value.len() }))
+    }
+
+    /// So many bytes are read.
+    fn read(&self) -> usize {
+        self.length - self.rest.len()
     }
 }
 
@@ -273,6 +282,20 @@ pub fn find<'a>(object: &'a [u8], key: &str) -> Result<Option<Member<'a>>, Broke
         if member.key == key.as_bytes() {
             return Ok(Some(member));
         }
+    }
+    Ok(None)
+}
+
+/// Where the value of this key begins: where it ends is not looked for. The members before it are shown to `passed`.
+pub fn place<'a>(object: &'a [u8], key: &str, mut passed: impl FnMut(Member<'a>)) -> Result<Option<usize>, Broken> {
+    let mut members = members(object);
+    while let Some(found) = members.key()? {
+        members.peek();
+        let at = members.read();
+        if found == key.as_bytes() {
+            return Ok(Some(at));
+        }
+        passed(Member { key: found, value: members.value()?, at });
     }
     Ok(None)
 }
@@ -329,16 +352,16 @@ pub enum Show {
     Hidden,
 }
 
-/// Writes an object again: `write` writes each member's value, or hides the member.
+/// Writes an object again: `write` writes each member's value, or hides the member. Gives what stands behind the object.
 pub fn each_member<'a>(
     object: &'a [u8],
     out: &mut Vec<u8>,
     mut write: impl FnMut(&Member<'a>, &mut Vec<u8>) -> Result<Show, Broken>,
-) -> Result<(), Broken> {
+) -> Result<&'a [u8], Broken> {
     out.push(b'{');
     let mut comma = Comma::default();
-    for member in members(object) {
-        let member = member?;
+    let mut members = members(object);
+    while let Some(member) = members.part()? {
         let mark = out.len();
         comma.write(out);
         out.push(b'"');
@@ -350,7 +373,7 @@ pub fn each_member<'a>(
         }
     }
     out.push(b'}');
-    Ok(())
+    Ok(members.rest)
 }
 
 /// Writes an array again: `write` writes each item, or hides it.

@@ -100,9 +100,9 @@ pub fn own_only(query: &mut Query, agent: &Agent) {
 
 /// The same for containers, which carry the owner's seal as well.
 pub fn own_containers_only(query: &mut Query, agent: &Agent) {
-    own_only(query, agent);
     let mut filters: Filters = query.filters();
-    filters.add("label", format!("{SEAL_LABEL}={}", agent.owner.seal()));
+    filters.add("label", [OWNER_LABEL, agent.owner.as_str()].join("="));
+    filters.add("label", [SEAL_LABEL, agent.owner.seal()].join("="));
     query.set("filters", Param::Filters(filters));
 }
 
