@@ -65,16 +65,25 @@ pub fn inspection(container: &[u8], agent: &Agent, out: &mut Vec<u8>) -> Result<
         }
     }
     let Some(config) = config else { return Ok(Show::Hidden) };
-    let Some(member) = scan::find(config.value, "Labels")? else { return Ok(Show::Hidden) };
-    let labels = labels::read(member.value, &agent.owner)?;
+    let place = scan::place(config.value, "Labels", |_| {})?.map(|at| config.at + at);
+    let Some((before, rest)) = place.and_then(|at| container.split_at_checked(at)) else { return Ok(Show::Hidden) };
+    if rest.starts_with(b"null") {
+        return Ok(Show::Hidden);
+    }
+    let mark = out.len();
+    out.extend_from_slice(before);
+    let (labels, behind) = labels::read_and_strip(rest, &agent.owner, out)?;
     if !labels.my_container() {
         return Ok(Show::Hidden);
     }
     let asked = labels.binds.and_then(Asked::read);
     let env = redacted(config.value, &agent.policy.container.redact_env)?;
     if asked.is_none() && env.is_none() {
-        return without_own_labels(container, config.at + member.at, member.value, out);
+        // The common case, as in a list.
+        out.extend_from_slice(behind);
+        return Ok(Show::Shown);
     }
+    out.truncate(mark);
     scan::each_member(container, out, |member, out| match (member.key, &asked) {
         (b"Config", _) => scan::each_member(member.value, out, |member, out| match (member.key, &env) {
             (b"Labels", _) => labels::strip(member.value, out),
@@ -107,15 +116,6 @@ fn redacted(config: &[u8], names: &[Glob]) -> Result<Option<Vec<u8>>, Broken> {
         }
     })?;
     Ok(some.then_some(out))
-}
-
-/// All but the labels, which stand at this place, is passed as it is.
-fn without_own_labels(container: &[u8], at: usize, labels: &[u8], out: &mut Vec<u8>) -> Result<Show, Broken> {
-    let (before, rest) = container.split_at_checked(at).ok_or(Broken("labels lie outside of their object"))?;
-    out.extend_from_slice(before);
-    labels::strip(labels, out)?;
-    out.extend_from_slice(rest.get(labels.len()..).unwrap_or_default());
-    Ok(Show::Shown)
 }
 
 #[cfg(test)]
