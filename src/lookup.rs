@@ -6,6 +6,7 @@ use crate::answer::{self, Fields, Objects, known::Known, room::Room};
 use crate::body::{Allowance, Body};
 use crate::engine::{self, Engine};
 use crate::json::{self, Object, Value};
+use crate::judge::labels::reserved;
 use crate::judge::{Agent, ports};
 use crate::owner::{
     AGENT_LABEL, BINDS_LABEL, BRIDGE_LABEL, IMAGE_LABEL, LABEL_PREFIX, OWNER_LABEL, Owner, PAUSED_BY_LABEL,
@@ -184,12 +185,17 @@ impl Lookup {
         answered(status, found, |error| message(&json::parse(error).unwrap_or(Value::Null)))
     }
 
-    /// May a container be made from the image of this ID? From one that carries a seal sockguard makes none: its
-    /// containers would have the seal from it.
+    /// May a container be made from the image of this ID, though another was judged? What this one brings along nobody has
+    /// looked at: labels that are blanked otherwise, volumes that would belong to nobody, ports. It must be none of that.
     async fn usable(&self, image: &str) -> Result<bool, Refusal> {
         let found = self.image(image).await?;
         let usable = |found: Image| {
-            found.id.as_str() == image && !found.sealed() && found.standing(&self.agent.owner) != Standing::Foreign
+            let marks = |(key, value): (&String, &String)| reserved(key) && key != OWNER_LABEL && !value.is_empty();
+            found.id.as_str() == image
+                && found.standing(&self.agent.owner) != Standing::Foreign
+                && !found.labels.iter().any(marks)
+                && found.volumes.is_empty()
+                && ports::judge_exposed(&Object::new(), &found).is_ok()
         };
         Ok(found.is_some_and(usable))
     }

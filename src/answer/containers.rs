@@ -5,6 +5,7 @@ use super::restore::Asked;
 use super::scan::{self, Broken, Show};
 use crate::json::Value;
 use crate::judge::Agent;
+use crate::lookup::Memory;
 use crate::owner::Owner;
 use crate::policy::{self, Glob};
 
@@ -15,7 +16,7 @@ const REDACTED: &str = "redacted";
 ///
 /// # Errors
 /// It cannot be understood.
-pub fn element(container: &[u8], me: &Owner, out: &mut Vec<u8>) -> Result<Show, Broken> {
+pub fn element(container: &[u8], me: &Owner, memory: &Memory, out: &mut Vec<u8>) -> Result<Show, Broken> {
     let mut image = None;
     let place = scan::place(container, "Labels", |member| {
         if member.key == b"ImageID" {
@@ -33,8 +34,12 @@ pub fn element(container: &[u8], me: &Owner, out: &mut Vec<u8>) -> Result<Show, 
         Some(image) => Ok(scan::text(image).unwrap_or_default()),
         None => scan::text_of(container, "ImageID"),
     };
-    // One that was made from another image than the judged one would show what that one says.
-    if !labels.my_container() || labels.image != Some(image()?) {
+    // One that was made from another image than the judged one would show what that one says, unless that one was looked
+    // at when it was used.
+    let usable = || -> Result<bool, Broken> {
+        Ok(labels.image.as_ref() == Some(&image()?) || memory.knows(&scan::text_of(container, "Id")?))
+    };
+    if !labels.my_container() || !usable()? {
         return Ok(Show::Hidden);
     }
     let Some(asked) = labels.binds.and_then(Asked::read) else {
@@ -162,7 +167,7 @@ mod tests {
         let labels = format!(r#"{{"a":"}}\"",{ours},"z":"é"}}"#);
         let shown = |container: &str, labels: &str| {
             let mut out = Vec::new();
-            let shown = element(container.replace("LABELS", labels).as_bytes(), &owner, &mut out)?;
+            let shown = element(container.replace("LABELS", labels).as_bytes(), &owner, &Memory::default(), &mut out)?;
             Ok::<_, Broken>((shown == Show::Shown).then(|| String::from_utf8(out).unwrap()))
         };
         for (container, visible) in [

@@ -49,7 +49,7 @@ impl<U: Upstream> Elements<U> {
         let mark = out.len();
         let me = &self.viewer.agent.owner;
         let written = match kind {
-            Kind::Containers => containers::element(element, me, out),
+            Kind::Containers => containers::element(element, me, &self.viewer.memory, out),
             Kind::Volumes => volumes::element(element, &self.viewer.agent, out),
             Kind::Networks => match networks::names_containers(element) {
                 Ok(true) => {

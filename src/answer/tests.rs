@@ -4,7 +4,7 @@ use super::*;
 use crate::owner::{OWNER_LABEL, Owner};
 use crate::policy::{Glob, Policy};
 use std::cell::RefCell;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -334,7 +334,15 @@ fn a_container_of_another_image_than_the_judged_one_is_not_listed() {
         };
         let own = listed(&list);
         assert!(own > 0);
-        assert_eq!(listed(&list.replacen("sockguard.image\":\"sha256:", "sockguard.image\":\"sha256:0", 1)), own - 1);
+        let raced = list.replacen("sockguard.image\":\"sha256:", "sockguard.image\":\"sha256:0", 1);
+        assert_eq!(listed(&raced), own - 1);
+        // Whoever used it has looked at what it was made from.
+        let viewer = viewer(&Recorded::of(version));
+        for container in json::parse(list.as_bytes()).expect("a list").as_array().into_iter().flatten() {
+            viewer.memory.container(Container { id: Id::new(text(container, &["Id"])), labels: BTreeMap::new() });
+        }
+        let shown = wait(seen_by(&viewer, View::ContainerList, raced.as_bytes(), 4096)).expect("a list");
+        assert_eq!(json::parse(shown.as_bytes()).expect("a list").as_array().map_or(0, <[Value]>::len), own);
         // Without the label, what tells whose it is may be inherited from an image.
         assert_eq!(listed(&list.replacen("sockguard.image\"", "sockguard.other\"", 1)), own - 1);
     }

@@ -1,6 +1,7 @@
 //! Clients that go away, and the end of the server.
 
-use super::fake::{Message, Peer, fine, guard_alone, guarded, json, run, until};
+use super::fake::{Message, OWN, Peer, fine, guard_alone, guarded, json, run, until};
+use sockguard::owner::{AGENT_LABEL, BINDS_LABEL, IMAGE_LABEL, OWNER_LABEL, Owner, SEAL_LABEL};
 use std::time::Duration;
 
 async fn follow(_: Message, mut peer: Peer) -> Option<Peer> {
@@ -96,6 +97,49 @@ fn a_creation_is_confirmed_to_its_end_when_its_client_goes_away() {
         gone.notify_one();
         until(|| setup.seen().iter().any(|line| line.starts_with(&format!("DELETE /containers/{}", "c".repeat(64)))))
             .await;
+    });
+}
+
+/// What mounts nothing is looked at when it is used for the first time. Of an image that nobody has judged, it inherits what
+/// is blanked otherwise.
+#[test]
+fn a_container_of_another_image_than_the_judged_one_is_used_only_if_that_image_brings_nothing_along() {
+    run(async || {
+        for (config, found) in [
+            (r#"{}"#.to_owned(), true),
+            (r#"{"Labels":{"a":"b"},"ExposedPorts":{"80/tcp":{}}}"#.to_owned(), true),
+            (format!(r#"{{"Labels":{{"{OWNER_LABEL}":"me","{SEAL_LABEL}":"","com.amazonaws.ecs.x":""}}}}"#), true),
+            (format!(r#"{{"Labels":{{"{OWNER_LABEL}":"other"}}}}"#), false),
+            (format!(r#"{{"Labels":{{"{SEAL_LABEL}":"x"}}}}"#), false),
+            (format!(r#"{{"Labels":{{"{AGENT_LABEL}":"{OWN}"}}}}"#), false),
+            (format!(r#"{{"Labels":{{"{BINDS_LABEL}":"{{}}"}}}}"#), false),
+            (r#"{"Labels":{"com.amazonaws.ecs.task-arn":"x"}}"#.to_owned(), false),
+            (r#"{"Volumes":{"/v":{}}}"#.to_owned(), false),
+            (r#"{"ExposedPorts":{"1-65000/tcp":{}}}"#.to_owned(), false),
+        ] {
+            let (judged, other, made) = ("1".repeat(64), "2".repeat(64), "c".repeat(64));
+            let seal = Owner::new("me").unwrap().seal().to_owned();
+            let labels =
+                format!(r#"{{"{OWNER_LABEL}":"me","{SEAL_LABEL}":"{seal}","{IMAGE_LABEL}":"sha256:{judged}"}}"#);
+            let container = format!(r#"{{"Id":"{made}","Image":"sha256:{other}","Config":{{"Labels":{labels}}}}}"#);
+            let image = format!(r#"{{"Id":"sha256:{other}","RepoTags":["name:latest"],"Config":{config}}}"#);
+            let setup = guarded(move |request, mut peer: Peer| {
+                let answer = match request.first_line() {
+                    line if line.starts_with("GET /containers/") => json("200 OK", &container),
+                    line if line.starts_with("GET /images/") => json("200 OK", &image),
+                    line => unreachable!("{line}"),
+                };
+                async move {
+                    peer.send(answer).await;
+                    Some(peer)
+                }
+            })
+            .await;
+            let mut client = setup.client().await;
+            client.send("GET /containers/raced/json HTTP/1.1\r\nHost: d\r\n\r\n").await;
+            let answer = client.message().await.unwrap();
+            assert_eq!(answer.status(), if found { "200" } else { "404" }, "{config}");
+        }
     });
 }
 
