@@ -11,7 +11,7 @@ use crate::answer::{self, Fields, Objects};
 use crate::engine::Engine;
 use crate::json::Value;
 use crate::lookup::message;
-use crate::owner::{AGENT_LABEL, OWNER_LABEL, Owner, SEAL_LABEL, SealKey};
+use crate::owner::{AGENT_LABEL, IMAGE_LABEL, OWNER_LABEL, Owner, SEAL_LABEL, SealKey};
 use crate::query::{Filters, Param, Query};
 use crate::refusal::Refusal;
 use crate::route::percent_encode;
@@ -131,6 +131,8 @@ const INSPECTED: Fields = &[
     &["Config", "Labels", OWNER_LABEL],
     &["Config", "Labels", AGENT_LABEL],
     &["Config", "Labels", SEAL_LABEL],
+    &["Config", "Labels", IMAGE_LABEL],
+    &["Image"],
 ];
 
 /// An object that carries an owner's label.
@@ -360,6 +362,9 @@ async fn remove_while(
 async fn remove(engine: &Engine, object: &Object, reason: &str) -> Result<Outcome, Refusal> {
     let Object { kind, id, marks, .. } = object;
     let found = match answer::one(engine, &kind.inspection(id), INSPECTED).await? {
+        (StatusCode::OK, found) if *kind == Kind::Container && inherits(engine, &found).await? => {
+            return Ok(Outcome::Left("it has its seal from its image".to_owned()));
+        }
         (StatusCode::OK, found) => Object::read(*kind, &found),
         (StatusCode::NOT_FOUND, _) => return Ok(Outcome::Gone),
         (status, answer) => return Ok(Outcome::Left(format!("{status}: {}", message(&answer)))),
@@ -386,6 +391,20 @@ async fn remove(engine: &Engine, object: &Object, reason: &str) -> Result<Outcom
         }
         (_, answer) => Ok(Outcome::Left(message(&answer))),
     }
+}
+
+/// Can a container have its seal from its image, and so be anybody's? Not one that carries its image's ID, which none can
+/// inherit.
+async fn inherits(engine: &Engine, container: &Value) -> Result<bool, Refusal> {
+    let text = |path: &[&str]| container.at(path).and_then(Value::as_str).unwrap_or_default();
+    let image = text(&["Image"]);
+    if text(&["Config", "Labels", IMAGE_LABEL]) == image {
+        return Ok(false);
+    }
+    let path = Kind::Image.inspection(&Id::new(image));
+    let (status, found) = answer::one(engine, &path, &[&["Config", "Labels", SEAL_LABEL]]).await?;
+    let seal = found.at(&["Config", "Labels", SEAL_LABEL]).and_then(Value::as_str).unwrap_or_default();
+    Ok(status != StatusCode::OK || !seal.is_empty())
 }
 
 /// Was a container made from this image, or from one that was built on it?

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from harness import OWNER_LABEL, Engine, Guard, create, own_directory, raw, sockguard_binary, unique, until
+from harness import IMAGE_LABEL, OWNER_LABEL, Engine, Guard, create, own_directory, raw, sockguard_binary, unique, until
 
 AGENT_LABEL = "com.buildkite.sockguard.agent"
 SEAL_LABEL = "com.buildkite.sockguard.seal"
@@ -230,6 +230,20 @@ def test_by_hand_all_of_an_owner_is_listed_and_then_removed(own_engine):
     assert not is_there(own_engine, "images", image)
     assert reap(own_engine, mine.owner)[:2] == (0, [])
     assert all(is_there(own_engine, kind, name) for kind, name in kept)
+
+
+def test_what_has_its_seal_from_its_image_stays(own_engine):
+    owner, name = unique("sealed"), unique("elsewhere") + ":1"
+    labels = {OWNER_LABEL: owner, SEAL_LABEL: seal(owner, b"sockguard")}
+    # Made elsewhere, by who knows the seal; the host starts a container of it.
+    own_engine.image(name, changes=[f"LABEL {key}={value}" for key, value in labels.items()])
+    hosts = create(own_engine.socket, name)
+    # One of the owner's, whose image's name stood for another when it was made.
+    raced = create(own_engine.socket, Labels={**labels, IMAGE_LABEL: "sha256:" + "0" * 64})
+    status, lines, err = reap(own_engine, owner)
+    assert status == 1 and "2 objects" in err, (lines, err)
+    assert sorted(line.split()[:2] for line in lines) == [["left", "container"], ["left", "image"], ["removed", "container"]], lines
+    assert is_there(own_engine, "containers", hosts) and not is_there(own_engine, "containers", raced)
 
 
 def test_by_hand_without_an_engine_or_an_owner(tmp_path):
