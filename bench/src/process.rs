@@ -4,6 +4,7 @@ use std::io::{Error, Read, Result};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::clock;
@@ -17,6 +18,8 @@ const SAID: usize = 1024;
 pub struct Process {
     child: Child,
     said: Arc<Mutex<Vec<u8>>>,
+    /// Reads its log.
+    reader: Option<JoinHandle<()>>,
 }
 
 impl Process {
@@ -24,7 +27,7 @@ impl Process {
     pub fn start(mut command: Command) -> Result<Self> {
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
         let said = Arc::new(Mutex::new(Vec::new()));
-        if let Some(mut stderr) = child.stderr.take() {
+        let reader = child.stderr.take().map(|mut stderr| {
             let said = said.clone();
             std::thread::spawn(move || {
                 let mut buffer = vec![0; 64 * 1024];
@@ -35,9 +38,9 @@ impl Process {
                         said.drain(..old);
                     }
                 }
-            });
-        }
-        Ok(Self { child, said })
+            })
+        });
+        Ok(Self { child, said, reader })
     }
 
     /// Waits until a ping through `socket` is answered, and tells how long that took since `began`.
@@ -52,6 +55,8 @@ impl Process {
                 };
             }
             if let Some(status) = self.child.try_wait()? {
+                // It may have said why in its last moment.
+                drop(self.reader.take().map(JoinHandle::join));
                 return Err(Error::other(format!("ended with {status}: {}", self.said())));
             }
             if began.elapsed() > START_LIMIT {

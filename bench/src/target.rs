@@ -67,7 +67,7 @@ impl Place {
             Kind::Direct => self.own("engine", &[&socket])?,
             Kind::Relay => self.own("relay", &[&socket, &engine, Path::new("1")])?,
             Kind::RelayTwo => self.own("relay", &[&socket, &engine, Path::new("2")])?,
-            Kind::Sockguard | Kind::Peers => Command::new(&self.sockguard),
+            Kind::Sockguard | Kind::Peers => self.guard(),
         };
         if kind == Kind::Direct {
             command.arg(self.bulk.to_string());
@@ -85,6 +85,15 @@ impl Place {
         let mut process = Process::start(command)?;
         let start_up = process.ready(&socket, began).await?;
         Ok(Target { kind, socket, process, start_up })
+    }
+
+    /// What is set for who runs the benchmark (`make` sets some) is not for what is measured.
+    fn guard(&self) -> Command {
+        let mut guard = Command::new(&self.sockguard);
+        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("SOCKGUARD_")) {
+            guard.env_remove(name);
+        }
+        guard
     }
 
     /// One listener for processes of this user, as which the benchmark runs.
