@@ -46,6 +46,9 @@ const COMMANDS: usize = 100;
 /// The first part of the name of a volume whose labels say what is paused.
 pub const PAUSED_PREFIX: &str = "sockguard-paused-";
 
+/// The same for what its user has paused, and what may go on for a moment. It begins as the other does.
+pub const RESTED_PREFIX: &str = "sockguard-paused-by-user-";
+
 /// Whose turn it is on one engine. Who could change files below a bind root takes the turn of its owner, with others,
 /// and passes through `checking`; who checks binds has `checking` alone, and the turns of all owners whose containers
 /// reach what is checked.
@@ -280,26 +283,28 @@ impl Held {
             State::Restarting | State::Resting => false,
         };
         let running: Vec<&Other> = concerned().filter(may_run).collect();
-        self.mark(running.iter().filter(|other| other.state == State::Running).map(|other| &other.id)).await?;
+        let listed = running.iter().filter(|other| other.state == State::Running).map(|other| &other.id);
+        self.mark(PAUSED_PREFIX, listed).await?;
         let mut round = Round::Still;
         for other in running {
             if !self.pause(&other.id).await? {
                 round = Round::Changed;
             } else if other.state == State::Paused && !self.rested.contains(&other.id) {
-                self.mark([&other.id]).await?;
+                self.mark(PAUSED_PREFIX, [&other.id]).await?;
             }
         }
         Ok(round)
     }
 
-    /// Writes down what is about to be paused, for the case that nobody is left to let it go on.
-    async fn mark(&mut self, running: impl IntoIterator<Item = &Id>) -> Result<(), Refusal> {
-        let ids: Vec<&str> = running.into_iter().map(Id::as_str).collect();
+    /// Writes down what is about to be paused, for the case that nobody is left to let it go on; or what is about to go on,
+    /// for the case that nobody is left to pause it again.
+    async fn mark(&mut self, prefix: &str, ids: impl IntoIterator<Item = &Id>) -> Result<(), Refusal> {
+        let ids: Vec<&str> = ids.into_iter().map(Id::as_str).collect();
         if ids.is_empty() {
             return Ok(());
         }
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
-        let name = format!("{PAUSED_PREFIX}{now}");
+        let name = format!("{prefix}{now}");
         let guarded = self.world.sockets.guarded.to_string_lossy().into_owned();
         let labels = [(PAUSED_LABEL.to_owned(), ids.join(",")), (PAUSED_BY_LABEL.to_owned(), guarded)];
         self.markers.push(name.clone());
@@ -335,9 +340,16 @@ impl Held {
                     // since. Only one that it can let go on was paused, by its user; that one is paused again, and
                     // stays so. Its user's `unpause` waits for this check.
                     _ if message.contains("already paused") => {
+                        let first = !self.rested.contains(id);
+                        if first {
+                            self.mark(RESTED_PREFIX, [id]).await?;
+                        }
                         if resumed(&world.engine, id).await? {
                             self.rested.insert(id.clone());
                         } else {
+                            if first && let Some(marker) = self.markers.pop() {
+                                remove(&world.engine, &marker).await;
+                            }
                             sleep(Duration::from_millis(10)).await;
                         }
                         continue;
@@ -465,13 +477,44 @@ async fn let_go_on(engine: &Engine, paused: &[Id], tries: u32) -> bool {
     all
 }
 
+/// Pauses what its user had paused again, and says whether all could be asked to.
+async fn pause_again(engine: &Engine, rested: &[Id]) -> bool {
+    let mut all = true;
+    for id in rested {
+        let mut left = RECOVERIES;
+        loop {
+            let answer = engine.call(Method::POST, &format!("/containers/{id}/pause"), None).await;
+            left -= 1;
+            match answer {
+                Ok((StatusCode::NO_CONTENT | StatusCode::NOT_FOUND, _)) => break,
+                // It has ended; or, when the engine has heard of all that came late, it is paused.
+                Ok((_, said)) if message(&said).contains("is not running") => break,
+                Ok((_, said)) if message(&said).contains("already paused") && left < RECOVERIES - 1 => break,
+                Ok(_) | Err(_) if left > 0 => sleep(Duration::from_millis(250)).await,
+                Ok((_, said)) => {
+                    tracing::error!(container = %id, error = message(&said), "a container is not paused any more");
+                    all = false;
+                    break;
+                }
+                Err(e) => {
+                    tracing::error!(container = %id, error = %e.message(""), "a container is not paused any more");
+                    all = false;
+                    break;
+                }
+            }
+        }
+    }
+    all
+}
+
 async fn remove(engine: &Engine, marker: &str) {
     if let Err(e) = engine.call(Method::DELETE, &format!("/volumes/{marker}"), None).await {
         tracing::warn!(volume = marker, error = %e.message(""), "a volume that says what was paused is left");
     }
 }
 
-/// Lets containers go on that a predecessor, with the same guarded socket, had paused when it was killed.
+/// Lets containers go on that a predecessor, with the same guarded socket, had paused when it was killed, and pauses those
+/// again that it had let go on for a moment.
 ///
 /// # Errors
 /// When the engine cannot be asked.
@@ -488,12 +531,30 @@ pub async fn recover(engine: &Engine, guarded: &Path) -> Result<(), Refusal> {
         Ok(())
     })
     .await?;
+    // What went on for a moment is paused last.
+    let rested = |name: &str| name.starts_with(RESTED_PREFIX);
+    markers.sort_by_key(|marker| marker.at(&["Name"]).and_then(Value::as_str).is_some_and(rested));
     for marker in &markers {
         let text = |path: &[&str]| marker.at(path).and_then(Value::as_str).unwrap_or_default();
         let ids: Vec<Id> = text(&["Labels", PAUSED_LABEL]).split(',').map(Id::new).collect();
-        tracing::warn!(containers = ids.len(), "were paused when sockguard ended while it checked binds; go on now");
-        if text(&["Name"]).starts_with(PAUSED_PREFIX) && let_go_on(engine, &ids, RECOVERIES).await {
-            remove(engine, text(&["Name"])).await;
+        let name = text(&["Name"]);
+        let done = if rested(name) {
+            tracing::warn!(
+                containers = ids.len(),
+                "had been let go on for a moment when sockguard ended; are paused again"
+            );
+            pause_again(engine, &ids).await
+        } else if name.starts_with(PAUSED_PREFIX) {
+            tracing::warn!(
+                containers = ids.len(),
+                "were paused when sockguard ended while it checked binds; go on now"
+            );
+            let_go_on(engine, &ids, RECOVERIES).await
+        } else {
+            false
+        };
+        if done {
+            remove(engine, name).await;
         }
     }
     Ok(())

@@ -73,7 +73,9 @@ impl Machine {
                 let volume = sockguard::json::parse(request.body.as_bytes()).unwrap();
                 let text = |path: &[&str]| volume.at(path).unwrap().as_str().unwrap().to_owned();
                 let paused = text(&["Labels", sockguard::owner::PAUSED_LABEL]);
-                self.marked.extend(paused.split(',').map(str::to_owned));
+                if !text(&["Name"]).starts_with(hold::RESTED_PREFIX) {
+                    self.marked.extend(paused.split(',').map(str::to_owned));
+                }
                 self.volumes.insert(text(&["Name"]), paused);
                 json("201 Created", &request.body)
             }
@@ -158,6 +160,8 @@ fn while_a_bind_is_checked_all_that_could_swap_it_is_paused_and_then_what_ran_go
         let mut marked = machine.borrow().marked.clone();
         marked.sort();
         assert_eq!(marked, [LATE, RUNS], "what its user has paused would go on at the next start");
+        let noted: Vec<String> = machine.borrow().volumes.values().filter(|ids| *ids == RESTS).cloned().collect();
+        assert_eq!(noted, [RESTS], "what its user has paused would not be paused again at the next start");
         alone.end().await;
         assert_eq!(machine.borrow().states(), before);
         assert_eq!(machine.borrow().volumes, BTreeMap::new());
