@@ -477,31 +477,33 @@ async fn let_go_on(engine: &Engine, paused: &[Id], tries: u32) -> bool {
     all
 }
 
+/// Pauses a container again. Before the engine has heard of all that came late, it may take it for paused wrongly.
+async fn rest(engine: &Engine, id: &Id, all_heard: bool) -> Result<(), Refusal> {
+    let (status, answer) = engine.call(Method::POST, &format!("/containers/{id}/pause"), None).await?;
+    let said = message(&answer);
+    match status {
+        StatusCode::NO_CONTENT => Ok(()),
+        // It has ended, or is gone.
+        StatusCode::NOT_FOUND => Ok(()),
+        _ if said.contains("is not running") => Ok(()),
+        _ if said.contains("already paused") && all_heard => Ok(()),
+        status => Err(failed("pausing a container again", status, &answer)),
+    }
+}
+
 /// Pauses what its user had paused again, and says whether all could be asked to.
 async fn pause_again(engine: &Engine, rested: &[Id]) -> bool {
     let mut all = true;
     for id in rested {
         let mut left = RECOVERIES;
-        loop {
-            let answer = engine.call(Method::POST, &format!("/containers/{id}/pause"), None).await;
+        while let Err(e) = rest(engine, id, left < RECOVERIES).await {
             left -= 1;
-            match answer {
-                Ok((StatusCode::NO_CONTENT | StatusCode::NOT_FOUND, _)) => break,
-                // It has ended; or, when the engine has heard of all that came late, it is paused.
-                Ok((_, said)) if message(&said).contains("is not running") => break,
-                Ok((_, said)) if message(&said).contains("already paused") && left < RECOVERIES - 1 => break,
-                Ok(_) | Err(_) if left > 0 => sleep(Duration::from_millis(250)).await,
-                Ok((_, said)) => {
-                    tracing::error!(container = %id, error = message(&said), "a container is not paused any more");
-                    all = false;
-                    break;
-                }
-                Err(e) => {
-                    tracing::error!(container = %id, error = %e.message(""), "a container is not paused any more");
-                    all = false;
-                    break;
-                }
+            if left == 0 {
+                tracing::error!(container = %id, error = %e.message(""), "a container is not paused any more");
+                all = false;
+                break;
             }
+            sleep(Duration::from_millis(250)).await;
         }
     }
     all

@@ -1,6 +1,6 @@
 //! Containers: own ones, with their labels and mounts as the client set them.
 
-use super::labels;
+use super::labels::{self, Labels};
 use super::restore::Asked;
 use super::scan::{self, Broken, Show};
 use crate::json::Value;
@@ -23,13 +23,8 @@ pub fn element(container: &[u8], me: &Owner, memory: &Memory, out: &mut Vec<u8>)
             image = image.or(Some(member.value));
         }
     })?;
-    let Some((before, rest)) = place.and_then(|at| container.split_at_checked(at)) else { return Ok(Show::Hidden) };
-    if rest.starts_with(b"null") {
-        return Ok(Show::Hidden);
-    }
     let mark = out.len();
-    out.extend_from_slice(before);
-    let (labels, behind) = labels::read_and_strip(rest, me, out)?;
+    let Some((labels, behind)) = until_labels(container, place, me, out)? else { return Ok(Show::Hidden) };
     let image = || match image {
         Some(image) => Ok(scan::text(image).unwrap_or_default()),
         None => scan::text_of(container, "ImageID"),
@@ -71,13 +66,8 @@ pub fn inspection(container: &[u8], agent: &Agent, out: &mut Vec<u8>) -> Result<
     }
     let Some(config) = config else { return Ok(Show::Hidden) };
     let place = scan::place(config.value, "Labels", |_| {})?.map(|at| config.at + at);
-    let Some((before, rest)) = place.and_then(|at| container.split_at_checked(at)) else { return Ok(Show::Hidden) };
-    if rest.starts_with(b"null") {
-        return Ok(Show::Hidden);
-    }
     let mark = out.len();
-    out.extend_from_slice(before);
-    let (labels, behind) = labels::read_and_strip(rest, &agent.owner, out)?;
+    let Some((labels, behind)) = until_labels(container, place, &agent.owner, out)? else { return Ok(Show::Hidden) };
     if !labels.my_container() {
         return Ok(Show::Hidden);
     }
@@ -101,6 +91,22 @@ pub fn inspection(container: &[u8], agent: &Agent, out: &mut Vec<u8>) -> Result<
         _ => Ok(scan::pass(member.value, out)),
     })?;
     Ok(Show::Shown)
+}
+
+/// Writes a container to the end of its labels, which stand at `place`, without sockguard's own. Gives what they say, and what
+/// stands behind them; nothing where it has none.
+fn until_labels<'c>(
+    container: &'c [u8],
+    place: Option<usize>,
+    me: &Owner,
+    out: &mut Vec<u8>,
+) -> Result<Option<(Labels<'c>, &'c [u8])>, Broken> {
+    let Some((before, rest)) = place.and_then(|at| container.split_at_checked(at)) else { return Ok(None) };
+    if rest.starts_with(b"null") {
+        return Ok(None);
+    }
+    out.extend_from_slice(before);
+    labels::read_and_strip(rest, me, out).map(Some)
 }
 
 /// The environment of a container's configuration, where the policy redacts a part of it.
