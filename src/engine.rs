@@ -4,7 +4,7 @@ use crate::body::{Body, Gather, Rest};
 use crate::hold::Turns;
 use crate::json::{self, Value};
 use crate::refusal::Refusal;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::{Body as _, Incoming};
 use hyper::client::conn::http1::{self, SendRequest};
@@ -12,12 +12,16 @@ use hyper::header::{CONTENT_TYPE, HOST, HeaderMap, HeaderValue, USER_AGENT};
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper::{Method, Request, Response, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
-use std::cell::RefCell;
+use memchr::memmem;
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
-use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::UnixStream;
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
@@ -101,16 +105,36 @@ impl Engine {
         Ok(response)
     }
 
-    /// Sends a request that asks the engine to leave HTTP, on a connection of its own that is not kept.
+    /// Sends a request on a connection of its own. If `leaves` says so of the answer's head, the connection leaves HTTP.
     ///
     /// # Errors
     /// As `send`.
-    pub async fn send_upgrade(&self, request: Request<Body>) -> Result<Response<Incoming>, Refusal> {
-        let stream = self.stream().await?;
-        let (mut sender, connection) = builder().handshake(TokioIo::new(stream)).await.map_err(|e| self.broken(&e))?;
-        // Its errors are the request's errors.
-        tokio::task::spawn_local(async { drop(connection.with_upgrades().await) });
-        sender.send_request(request).await.map_err(|e| self.broken(&e))
+    pub async fn send_apart(
+        &self,
+        request: Request<Body>,
+        leaves: impl FnOnce(&Response<Incoming>) -> bool,
+    ) -> Result<Apart, Refusal> {
+        let passes = Rc::new(Cell::new(false));
+        let wire = HeadFirst::new(self.stream().await?, Rc::clone(&passes));
+        let (mut sender, mut connection) = builder().handshake(TokioIo::new(wire)).await.map_err(|e| self.broken(&e))?;
+        let mut answer = pin!(sender.send_request(request));
+        let answer = poll_fn(|cx| {
+            // Its errors are the request's errors.
+            let ended = connection.poll_without_shutdown(cx).is_ready();
+            match answer.as_mut().poll(cx) {
+                Poll::Pending if ended => Poll::Ready(Err(self.failed("broke off"))),
+                answered => answered.map_err(|e| self.broken(&e)),
+            }
+        });
+        let response = answer.await?;
+        if leaves(&response) {
+            let wire = connection.into_parts().io.into_inner();
+            let early_output = wire.read.freeze();
+            return Ok(Apart::Left(Left { head: response.map(drop), engine: wire.stream, early_output }));
+        }
+        passes.set(true);
+        tokio::task::spawn_local(async { drop(connection.await) });
+        Ok(Apart::Answer(response))
     }
 
     /// A call of sockguard's own: a small JSON document there and back (bounded), without a version prefix, so that
@@ -249,6 +273,95 @@ impl Engine {
     }
 }
 
+/// What comes of a request on a connection of its own.
+#[derive(Debug)]
+pub enum Apart {
+    /// An answer as any other.
+    Answer(Response<Incoming>),
+    /// The connection has left HTTP.
+    Left(Left),
+}
+
+/// A connection that has left HTTP.
+#[derive(Debug)]
+pub struct Left {
+    /// The head of the answer.
+    pub head: Response<()>,
+    /// The engine's socket.
+    pub engine: UnixStream,
+    /// What was read behind the head.
+    pub early_output: Bytes,
+}
+
+/// A connection of which hyper reads the head of the answer, and for now nothing behind it.
+struct HeadFirst {
+    stream: UnixStream,
+    /// What was read from the socket and not by hyper.
+    read: BytesMut,
+    /// How much of it is the head's, as soon as the head is there.
+    head: Option<usize>,
+    /// Does what is behind it pass as well?
+    passes: Rc<Cell<bool>>,
+}
+
+impl HeadFirst {
+    fn new(stream: UnixStream, passes: Rc<Cell<bool>>) -> Self {
+        Self { stream, read: BytesMut::new(), head: None, passes }
+    }
+
+    /// Reads until the head is there.
+    fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        loop {
+            if let Some(length) = self.head {
+                return Poll::Ready(Ok(length));
+            }
+            let mut piece = [0; 4 << 10];
+            let mut space = ReadBuf::new(&mut piece);
+            ready!(Pin::new(&mut self.stream).poll_read(cx, &mut space))?;
+            self.read.extend_from_slice(space.filled());
+            self.head = memmem::find(&self.read, END_OF_HEAD).map(|at| at + END_OF_HEAD.len());
+            if space.filled().is_empty() || self.read.len() > BUFFER {
+                // hyper says what is wrong with it.
+                self.passes.set(true);
+                self.head = Some(self.read.len());
+            }
+        }
+    }
+}
+
+impl AsyncRead for HeadFirst {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let head = ready!(this.poll_head(cx))?;
+        let known = if this.passes.get() { this.read.len() } else { head };
+        if known > 0 {
+            let given = this.read.split_to(known.min(buf.remaining()));
+            this.head = Some(head.saturating_sub(given.len()));
+            buf.put_slice(&given);
+            return Poll::Ready(Ok(()));
+        }
+        if this.passes.get() {
+            return Pin::new(&mut this.stream).poll_read(cx, buf);
+        }
+        // Nobody waits for this: when it passes, it is asked for anew.
+        Poll::Pending
+    }
+}
+
+impl AsyncWrite for HeadFirst {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
 /// A connection in hyper's hand.
 struct Wire {
     io: TokioIo<UnixStream>,
@@ -305,9 +418,15 @@ pub fn introduce(headers: &mut HeaderMap) {
     headers.insert(USER_AGENT, HeaderValue::from_static(AGENT));
 }
 
+/// So much hyper buffers of an answer; a head that is longer is an error.
+const BUFFER: usize = 128 << 10;
+
+/// What ends a head.
+const END_OF_HEAD: &[u8] = b"\r\n\r\n";
+
 fn builder() -> http1::Builder {
     let mut builder = http1::Builder::new();
-    builder.title_case_headers(true).max_buf_size(128 << 10);
+    builder.title_case_headers(true).max_buf_size(BUFFER);
     builder
 }
 

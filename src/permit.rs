@@ -91,6 +91,8 @@ pub enum Answer {
     Pass,
     /// A raw stream in both directions.
     Hijack,
+    /// As it is, for as long as it lasts: line by line, as soon as the engine says them.
+    Follow,
     /// Filtered and edited on the way: only what `View` shows.
     View(View),
     /// The progress of a build or an import, at whose end the new image gets its names: they were free when the request

@@ -5,7 +5,7 @@ use crate::answer::{self, Viewer};
 use crate::archive::{self, Passage, Written};
 use crate::audit::Record;
 use crate::body::{self, Body, Share};
-use crate::engine::{self, Engine};
+use crate::engine::{self, Apart, Engine, Left};
 use crate::json::{self, Value};
 use crate::judge::images::ArchiveForm;
 use crate::judge::{self, Ask, BodyKind};
@@ -16,16 +16,14 @@ use crate::registry;
 use crate::route::{self, Containers, Images, Route};
 use crate::server::{Guard, Stranger};
 use crate::steps;
-use crate::tunnel::Tunnel;
+use crate::tunnel::{Input, Tunnel};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use hyper::ext::ReasonPhrase;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode, Version};
-use hyper_util::rt::TokioIo;
 use std::rc::Rc;
-use tokio::net::UnixStream;
 
 /// A JSON body of a client is at most this long.
 const DOCUMENT_LIMIT: usize = 4 << 20;
@@ -164,6 +162,11 @@ async fn perform(
         *request.body_mut() = payload;
         passage
     });
+    // Older clients know of no chunks.
+    let follows = answer == Answer::Follow && head.version == Version::HTTP_11;
+    if follows {
+        request.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
     let of_processes = matches!(route, Route::Containers(Containers::Top(_)));
     let renamed = Renamed::of(&route, request.uri().path());
     let guard = Rc::clone(guard);
@@ -176,7 +179,14 @@ async fn perform(
             }
         }
         let sent = Moment::now();
-        let response = guard.world.engine.send(request).await;
+        let response = match follows {
+            true => match guard.world.engine.send_apart(request, chunked).await {
+                Ok(Apart::Left(left)) => return Ok(tunnel(left, Form::Chunks)),
+                Ok(Apart::Answer(response)) => Ok(response),
+                Err(refusal) => Err(refusal),
+            },
+            false => guard.world.engine.send(request).await,
+        };
         drop(gathered);
         if let Some(passage) = &passage
             && let Some(refusal) = passage.refusal()
@@ -399,23 +409,46 @@ async fn hijack(guard: &Guard, head: &Parts, route: &Route, mut request: Request
     } else {
         headers.insert(header::UPGRADE, HeaderValue::from_static("tcp"));
     }
-    let mut response = guard.world.engine.send_upgrade(request).await?;
-    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-        return Ok(Outcome::Answer(for_client(failure(guard, response).await)));
+    let upgraded = |response: &Response<Incoming>| response.status() == StatusCode::SWITCHING_PROTOCOLS;
+    match guard.world.engine.send_apart(request, upgraded).await? {
+        Apart::Left(left) => {
+            let asked = head.headers.contains_key(header::UPGRADE);
+            Ok(tunnel(left, if asked { Form::Upgrade } else { Form::Raw }))
+        }
+        Apart::Answer(response) => Ok(Outcome::Answer(for_client(failure(guard, response).await))),
     }
-    let unexpected = |_| Refusal::Engine { message: "the Docker Engine did not give its connection away".to_owned() };
-    let upgraded = hyper::upgrade::on(&mut response).await.map_err(unexpected)?;
-    let parts = upgraded
-        .downcast::<TokioIo<UnixStream>>()
-        .map_err(|_| Refusal::Engine { message: "the Docker Engine's connection is of another kind".to_owned() })?;
-    let asked = head.headers.contains_key(header::UPGRADE);
-    let status = if asked { StatusCode::SWITCHING_PROTOCOLS } else { StatusCode::OK };
-    Ok(Outcome::Tunnel(Box::new(Tunnel {
-        status,
-        head: tunnel_head(status, &response),
-        engine: parts.io.into_inner(),
-        early_output: parts.read_buf,
-    })))
+}
+
+/// Is this a stream of chunks that ends with the connection? The client can have it as the engine framed it.
+fn chunked(response: &Response<Incoming>) -> bool {
+    let mut encodings = response.headers().get_all(header::TRANSFER_ENCODING).iter();
+    let chunked = |encoding: &HeaderValue| encoding.as_bytes().eq_ignore_ascii_case(b"chunked");
+    response.status() == StatusCode::OK
+        && response.version() == Version::HTTP_11
+        && encodings.next().is_some_and(chunked)
+        && encodings.next().is_none()
+}
+
+/// What the client is answered when a connection has left HTTP.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// A raw stream by upgrade.
+    Upgrade,
+    /// The old form for clients that did not ask for an upgrade: a `200` without length behind which the raw stream begins.
+    Raw,
+    /// Chunks as the engine cuts them, and then the connection's end.
+    Chunks,
+}
+
+/// Gives the engine's connection to the client.
+fn tunnel(left: Left, form: Form) -> Outcome {
+    let Left { head, engine, early_output } = left;
+    let (status, input) = match form {
+        Form::Upgrade => (StatusCode::SWITCHING_PROTOCOLS, Input::Taken),
+        Form::Raw => (StatusCode::OK, Input::Taken),
+        Form::Chunks => (StatusCode::OK, Input::Dropped),
+    };
+    Outcome::Tunnel(Box::new(Tunnel { status, head: tunnel_head(form, &head), engine, early_output, input }))
 }
 
 /// The headers of a WebSocket's handshake.
@@ -438,9 +471,8 @@ fn websocket(from: &HeaderMap, to: &mut HeaderMap) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// The head of the answer to a client whose connection leaves HTTP. One that did not ask for an upgrade gets the old
-/// form: a `200` without length behind which the stream begins.
-fn tunnel_head(status: StatusCode, response: &Response<Incoming>) -> Vec<u8> {
+/// The head of the answer to a client whose connection leaves HTTP.
+fn tunnel_head(form: Form, response: &Response<()>) -> Vec<u8> {
     let reason =
         response.extensions().get::<ReasonPhrase>().map_or(&b"Switching Protocols"[..], ReasonPhrase::as_bytes);
     let mut out = Vec::with_capacity(512);
@@ -449,20 +481,28 @@ fn tunnel_head(status: StatusCode, response: &Response<Incoming>) -> Vec<u8> {
         out.extend_from_slice(value);
         out.extend_from_slice(b"\r\n");
     };
-    if status == StatusCode::OK {
-        line(b"HTTP/1.1 200 OK", b"");
-        line(b"Content-Type: ", b"application/vnd.docker.raw-stream");
-    } else {
-        line(b"HTTP/1.1 101 ", reason);
-        line(b"Connection: ", b"Upgrade");
-        for value in response.headers().get_all(header::UPGRADE) {
-            line(b"Upgrade: ", value.as_bytes());
+    match form {
+        Form::Upgrade => {
+            line(b"HTTP/1.1 101 ", reason);
+            line(b"Connection: ", b"Upgrade");
+            for value in response.headers().get_all(header::UPGRADE) {
+                line(b"Upgrade: ", value.as_bytes());
+            }
+        }
+        Form::Raw => {
+            line(b"HTTP/1.1 200 OK", b"");
+            line(b"Content-Type: ", b"application/vnd.docker.raw-stream");
+        }
+        Form::Chunks => {
+            line(b"HTTP/1.1 200 OK", b"");
+            line(b"Connection: ", b"close");
+            line(b"Transfer-Encoding: ", b"chunked");
         }
     }
     for (name, value) in response.headers() {
-        let skipped = status == StatusCode::OK && name == header::CONTENT_TYPE || name == header::CONTENT_LENGTH;
+        let skipped = form == Form::Raw && name == header::CONTENT_TYPE || name == header::CONTENT_LENGTH;
         let websocket =
-            matches!(name.as_str(), "sec-websocket-accept" | "sec-websocket-protocol") && status != StatusCode::OK;
+            matches!(name.as_str(), "sec-websocket-accept" | "sec-websocket-protocol") && form == Form::Upgrade;
         if !skipped && (websocket || answer_header(name)) {
             let mut titled = title_case(name.as_str());
             titled.extend_from_slice(b": ");
@@ -495,7 +535,7 @@ async fn show(
     written: &Written,
 ) -> Result<Response<Body>, Refusal> {
     match answer {
-        Answer::Pass | Answer::Hijack => finish(guard, response.map(Body::Incoming), after, sent).await,
+        Answer::Pass | Answer::Follow | Answer::Hijack => finish(guard, response.map(Body::Incoming), after, sent).await,
         Answer::View(view) => {
             let shown = answer::view(view, &viewer(guard), sent, response).await?;
             finish(guard, shown, after, sent).await

@@ -408,7 +408,7 @@ impl Watch {
                     });
                 }
                 Phase::Busy(since) if since.elapsed() >= TICK && self.hangup.is_none() => {
-                    self.hangup = Hangup::watch(&wire.io.borrow());
+                    self.hangup = Hangup::watch(&*wire.io.borrow());
                 }
                 Phase::Idle | Phase::Head(_) | Phase::Busy(_) => (),
             }

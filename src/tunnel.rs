@@ -1,21 +1,22 @@
-//! Two sockets joined: the streams of attach and exec, once the engine has left HTTP.
+//! Two sockets joined: the streams of attach and exec, once the engine has left HTTP, and the logs that are followed.
 //!
 //! Each direction's end goes on by itself: what a client sends after it has closed its writing side is nothing, but what
 //! it may still read is all of the output.
 
 use bytes::Bytes;
 use hyper::StatusCode;
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::future::poll_fn;
-use std::io;
-use std::os::fd::{AsFd, OwnedFd};
-use std::pin::{Pin, pin};
+use std::io::{self, Read, Write};
+use std::net::Shutdown;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::net::UnixStream as StdUnixStream;
+use std::pin::pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
+use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-use tokio::io::{AsyncRead, AsyncWriteExt, Interest, ReadBuf};
 use tokio::net::UnixStream;
-use tokio::net::unix::{ReadHalf, WriteHalf};
 use tokio::time::{Instant, timeout};
 
 /// One read takes at most this much: larger buffers gain nothing, smaller ones cost much.
@@ -45,37 +46,47 @@ pub struct Tunnel {
     pub engine: UnixStream,
     /// What the engine said behind its head.
     pub early_output: Bytes,
+    /// What becomes of what the client says.
+    pub input: Input,
+}
+
+/// What becomes of what the client says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Input {
+    /// The engine reads it.
+    Taken,
+    /// Nobody does. The engine still speaks HTTP: it would be another request.
+    Dropped,
 }
 
 impl Tunnel {
     /// Answers the client and joins it to the engine until either side has ended. `early_input` is what the client sent
     /// behind its request.
-    pub async fn run(self, mut client: UnixStream, early_input: Bytes) {
-        let Self { status: _, mut head, mut engine, early_output } = self;
+    pub async fn run(self, client: UnixStream, early_input: Bytes) {
+        let Self { status: _, mut head, engine, early_output, input: taken } = self;
+        let (Ok(client), Ok(engine)) = (Side::of(client), Side::of(engine)) else { return };
         head.extend_from_slice(&early_output);
         if client.write_all(&head).await.is_err() {
             return;
         }
         drop((head, early_output));
         // Without a descriptor for it, a client that goes away is noticed when something is written to it.
-        let mut hangup = Hangup::watch(&client);
+        let mut hangup = Hangup::watch(client.socket.get_ref());
         let output_ended = {
-            let (mut client_read, mut client_write) = client.split();
-            let (mut engine_read, mut engine_write) = engine.split();
             let mut input = pin!(async {
-                if !early_input.is_empty() && engine_write.write_all(&early_input).await.is_err() {
+                if !early_input.is_empty() && engine.write_all(&early_input).await.is_err() {
                     return;
                 }
                 drop(early_input);
-                if let Ended::NotTaken = copy(&mut client_read, &mut engine_write).await {
+                if let Ended::NotTaken = copy(&client, &engine).await {
                     // The engine hears no more: the client should know.
-                    let _ = rustix::net::shutdown(client_read.as_ref(), rustix::net::Shutdown::Read);
+                    client.shutdown(Shutdown::Read);
                 }
-                drop(engine_write.shutdown().await);
+                engine.shutdown(Shutdown::Write);
             });
-            let mut input_ended = false;
+            let mut input_ended = taken == Input::Dropped;
             let output_ended = {
-                let mut output = pin!(copy(&mut engine_read, &mut client_write));
+                let mut output = pin!(copy(&engine, &client));
                 poll_fn(|cx| {
                     if !input_ended {
                         input_ended = input.as_mut().poll(cx).is_ready();
@@ -99,8 +110,10 @@ impl Tunnel {
         drop(engine);
         if output_ended {
             // The client's end is not waited for: one at a terminal sends none.
-            drop(client.shutdown().await);
-            linger(&client).await;
+            client.shutdown(Shutdown::Write);
+            if let Ok(client) = UnixStream::from_std(client.socket.into_inner()) {
+                linger(&client).await;
+            }
         }
     }
 }
@@ -114,10 +127,10 @@ enum Ended {
 }
 
 /// Copies until the end of `from`, or until `to` takes no more. Holds a buffer only while there is something in it.
-async fn copy(from: &mut ReadHalf<'_>, to: &mut WriteHalf<'_>) -> Ended {
+async fn copy(from: &Side, to: &Side) -> Ended {
     loop {
         // A cut of a raw stream looks like an end to everybody.
-        let Ok(buffer) = poll_fn(|cx| read(from, cx)).await else { return Ended::Whole };
+        let Ok(buffer) = poll_fn(|cx| from.poll_read(cx)).await else { return Ended::Whole };
         let Some(filled) = buffer.filled() else { return Ended::Whole };
         if to.write_all(filled).await.is_err() {
             return Ended::NotTaken;
@@ -125,19 +138,67 @@ async fn copy(from: &mut ReadHalf<'_>, to: &mut WriteHalf<'_>) -> Ended {
     }
 }
 
-fn read(from: &mut ReadHalf<'_>, cx: &mut Context<'_>) -> Poll<io::Result<Buffer>> {
-    loop {
-        ready!(from.as_ref().poll_read_ready(cx))?;
-        let mut buffer = Buffer::take();
-        let mut space = ReadBuf::new(&mut buffer.bytes);
-        match Pin::new(&mut *from).poll_read(cx, &mut space) {
-            Poll::Ready(result) => {
-                buffer.length = space.filled().len();
-                return Poll::Ready(result.map(|()| buffer));
+/// One of the two sockets. The system tells when something can be read from it, and only since a write had to wait also
+/// when there is room: otherwise it would wake us whenever the other side has read.
+struct Side {
+    socket: AsyncFd<StdUnixStream>,
+    room: OnceCell<AsyncFd<OwnedFd>>,
+}
+
+impl Side {
+    fn of(socket: UnixStream) -> io::Result<Self> {
+        Ok(Self { socket: watch(socket.into_std()?, Interest::READABLE)?, room: OnceCell::new() })
+    }
+
+    fn poll_read(&self, cx: &mut Context<'_>) -> Poll<io::Result<Buffer>> {
+        loop {
+            let mut ready = ready!(self.socket.poll_read_ready(cx))?;
+            let mut buffer = Buffer::take();
+            match ready.try_io(|socket| socket.get_ref().read(&mut buffer.bytes)) {
+                Ok(Err(e)) if e.kind() == io::ErrorKind::Interrupted => {}
+                Ok(Err(e)) => return Poll::Ready(Err(e)),
+                Ok(Ok(length)) => {
+                    if (1..BUFFER).contains(&length) {
+                        // That was all: to ask again would only say so.
+                        ready.clear_ready();
+                    }
+                    buffer.length = length;
+                    return Poll::Ready(Ok(buffer));
+                }
+                // It only looked ready; now it is known not to be.
+                Err(_) => {}
             }
-            // It only looked ready; now it is known not to be.
-            Poll::Pending => {}
         }
+    }
+
+    async fn write_all(&self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            let write = || self.socket.get_ref().write(bytes);
+            let written = match self.room.get() {
+                None => write(),
+                Some(room) => match room.writable().await?.try_io(|_| write()) {
+                    Ok(written) => written,
+                    // It only looked as if there were room; now it is known not to be.
+                    Err(_) => continue,
+                },
+            };
+            match written {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(length) => bytes = bytes.get(length..).unwrap_or_default(),
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock && self.room.get().is_none() => {
+                    let room = self.socket.get_ref().as_fd().try_clone_to_owned()?;
+                    let _ = self.room.set(watch(room, Interest::WRITABLE)?);
+                }
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(())
+    }
+
+    fn shutdown(&self, how: Shutdown) {
+        // One that is closed already needs none.
+        let _ = self.socket.get_ref().shutdown(how);
     }
 }
 
@@ -204,18 +265,22 @@ pub async fn linger(client: &UnixStream) {
     }
 }
 
+/// Registers a descriptor for these events alone.
+fn watch<T: AsRawFd>(descriptor: T, interest: Interest) -> io::Result<AsyncFd<T>> {
+    #[expect(deprecated, reason = "it is unsound for types that lie about their descriptor; those of std do not")]
+    AsyncFd::with_interest(descriptor, interest)
+}
+
 /// Tells when the other side of a Unix socket is closed altogether, not only its writing side.
 pub struct Hangup(AsyncFd<OwnedFd>);
 
 impl Hangup {
     /// Watches this socket. Nothing when the system has no descriptor left.
-    pub fn watch(socket: &UnixStream) -> Option<Self> {
+    pub fn watch(socket: &impl AsFd) -> Option<Self> {
         let fd = socket.as_fd().try_clone_to_owned().ok()?;
         // A hang-up is reported whatever is asked for. To ask for reading would report a half-close as well, again and
         // again; urgent data is what a Unix socket never has.
-        #[expect(deprecated, reason = "it is unsound for types that lie about their descriptor; `OwnedFd` does not")]
-        let watch = AsyncFd::with_interest(fd, Interest::PRIORITY);
-        watch.ok().map(Self)
+        watch(fd, Interest::PRIORITY).ok().map(Self)
     }
 
     /// Ready when the other side is gone.

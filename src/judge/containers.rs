@@ -46,7 +46,11 @@ pub async fn judge(route: Containers, mut ask: Ask, agent: &Agent, world: &impl 
             }
             on(name, "top", ask, agent, world).await
         }
-        C::Logs(name) => on(name, "logs", ask, agent, world).await,
+        C::Logs(name) => {
+            let follow = ask.query.bool("follow");
+            let permit = on(name, "logs", ask, agent, world).await?;
+            Ok(if follow { permit.showing(Answer::Follow) } else { permit })
+        }
         C::Changes(name) => on(name, "changes", ask, agent, world).await,
         C::Export(name) => on(name, "export", ask, agent, world).await,
         C::Stats(name) => on(name, "stats", ask, agent, world).await,

@@ -326,3 +326,140 @@ fn a_websocket_is_joined_with_its_own_handshake() {
         assert_eq!(client.message().await.unwrap().status(), "400");
     });
 }
+
+const LOGS: &str = "GET /containers/own/logs?follow=1&stdout=1 HTTP/1.1\r\nHost: d\r\n\r\n";
+const LINES: &str = "HTTP/1.1 200 OK\r\nApi-Version: 1.41\r\nContent-Type: application/vnd.docker.multiplexed-stream\r\nTransfer-Encoding: chunked\r\nX-Secret: no\r\n\r\n";
+
+#[test]
+fn followed_logs_come_as_the_engine_cuts_them_and_end_with_the_connection() {
+    run(async || {
+        let setup = guarded(async |request: Message, mut peer: Peer| {
+            assert_eq!(request.header("connection"), Some("close"));
+            // Its head in pieces, and a chunk in the middle of the last of them.
+            for piece in [&LINES[..20], &LINES[20..LINES.len() - 2], "\r\n5\r\nfi"] {
+                peer.send(piece).await;
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            peer.send("rst\r\n").await;
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            peer.send("6;x=y\r\nsecond\r\n0\r\n\r\n").await;
+            None
+        })
+        .await;
+        let mut client = setup.client().await;
+        client.send("GET /nothing HTTP/1.1\r\nHost: d\r\n\r\n").await;
+        assert_eq!(client.message().await.unwrap().status(), "403");
+        client.send(LOGS).await;
+        let head = client.until("\r\n\r\n").await.unwrap();
+        assert!(head.starts_with("HTTP/1.1 200 OK\r\n") && !head.contains("X-Secret"), "{head}");
+        for line in ["Connection: close", "Transfer-Encoding: chunked", "Api-Version: 1.41", "multiplexed-stream"] {
+            assert!(head.contains(&format!("{line}\r\n")), "{head}");
+        }
+        assert_eq!(client.rest().await, b"5\r\nfirst\r\n6;x=y\r\nsecond\r\n0\r\n\r\n");
+        until(|| setup.fake().open.get() <= 1).await;
+    });
+}
+
+#[test]
+fn what_comes_behind_a_request_for_followed_logs_reaches_nobody() {
+    run(async || {
+        let heard = Rc::new(RefCell::new(Vec::new()));
+        let told = Rc::clone(&heard);
+        let setup = guarded(move |_, mut peer: Peer| {
+            let told = Rc::clone(&told);
+            async move {
+                peer.send(LINES).await;
+                // Until the client has gone.
+                told.borrow_mut().extend_from_slice(&peer.rest().await);
+                None
+            }
+        })
+        .await;
+        let smuggled = "POST /containers/foreign/kill HTTP/1.1\r\nHost: d\r\n\r\n";
+        let mut client = setup.client().await;
+        client.send(format!("{LOGS}{smuggled}")).await;
+        client.until("\r\n\r\n").await.unwrap();
+        client.send(smuggled).await;
+        client.send(vec![b'x'; 50_000]).await;
+        assert!(client.is_silent().await);
+        drop(client);
+        until(|| setup.fake().open.get() <= 1).await;
+        assert_eq!(*heard.borrow(), b"");
+        assert_eq!(setup.seen().len(), 1, "{:?}", setup.seen());
+    });
+}
+
+#[test]
+fn followed_logs_that_are_no_chunks_are_an_ordinary_answer() {
+    run(async || {
+        let missing = json("404 Not Found", &format!(r#"{{"message":"No such container: {OWN}"}}"#));
+        let cut = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n";
+        for (answer, status, body) in [
+            (missing.as_str(), "404", r#"{"message":"No such container: own"}"#),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nlines", "200", "lines"),
+            (cut, "502", ""),
+            ("", "502", ""),
+            (&format!("{cut}X: {}\r\n", "x".repeat(200_000)), "502", ""),
+        ] {
+            let answer = answer.to_owned();
+            let setup = guarded(move |_, mut peer: Peer| {
+                let answer = answer.clone();
+                async move {
+                    drop(peer.stream.write_all(answer.as_bytes()).await);
+                    None
+                }
+            })
+            .await;
+            let mut client = setup.client().await;
+            client.send(LOGS).await;
+            let answer = client.message().await.unwrap();
+            assert_eq!(answer.status(), status);
+            if status == "502" {
+                assert!(answer.body.contains("the Docker Engine at"), "{}", answer.body);
+            } else {
+                assert_eq!(answer.body.trim(), body);
+            }
+            // The connection stays.
+            client.send("GET /nothing HTTP/1.1\r\nHost: d\r\n\r\n").await;
+            assert_eq!(client.message().await.unwrap().status(), "403");
+        }
+    });
+}
+
+#[test]
+fn an_older_client_gets_followed_logs_without_chunks() {
+    run(async || {
+        let setup = guarded(async |_, mut peer: Peer| {
+            peer.send(format!("{LINES}5\r\nfirst\r\n6\r\nsecond\r\n0\r\n\r\n")).await;
+            Some(peer)
+        })
+        .await;
+        let mut client = setup.client().await;
+        client.send(LOGS.replace("HTTP/1.1", "HTTP/1.0")).await;
+        let head = client.until("\r\n\r\n").await.unwrap();
+        assert!(!head.contains("chunked"), "{head}");
+        assert_eq!(client.rest().await, b"firstsecond");
+    });
+}
+
+#[test]
+fn who_reads_followed_logs_late_gets_all_of_them() {
+    run(async || {
+        let chunk = |n: usize| format!("{:x}\r\n{}\r\n", 4000, n.to_string().repeat(4000));
+        let setup = guarded(move |_, mut peer: Peer| async move {
+            peer.send(LINES).await;
+            for n in 0..500 {
+                peer.send(chunk(n % 10)).await;
+            }
+            peer.send("0\r\n\r\n").await;
+            None
+        })
+        .await;
+        let mut client = setup.client().await;
+        client.send(LOGS).await;
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        client.until("\r\n\r\n").await.unwrap();
+        let expected: String = (0..500).map(|n| chunk(n % 10)).collect();
+        assert!(client.rest().await == format!("{expected}0\r\n\r\n").into_bytes());
+    });
+}

@@ -150,7 +150,7 @@ fn a_client_that_only_ends_its_own_side_is_answered() {
             peer.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nline\r\n").await;
             tokio::time::sleep(Duration::from_millis(1500)).await;
             peer.send("4\r\nlast\r\n0\r\n\r\n").await;
-            Some(peer)
+            None
         })
         .await;
         let mut client = setup.client().await;
