@@ -116,7 +116,8 @@ impl Engine {
     ) -> Result<Apart, Refusal> {
         let passes = Rc::new(Cell::new(false));
         let wire = HeadFirst::new(self.stream().await?, Rc::clone(&passes));
-        let (mut sender, mut connection) = builder().handshake(TokioIo::new(wire)).await.map_err(|e| self.broken(&e))?;
+        let (mut sender, mut connection) =
+            builder().handshake(TokioIo::new(wire)).await.map_err(|e| self.broken(&e))?;
         let mut answer = pin!(sender.send_request(request));
         let answer = poll_fn(|cx| {
             // Its errors are the request's errors.
@@ -130,7 +131,7 @@ impl Engine {
         if leaves(&response) {
             let wire = connection.into_parts().io.into_inner();
             let early_output = wire.read.freeze();
-            return Ok(Apart::Left(Left { head: response.map(drop), engine: wire.stream, early_output }));
+            return Ok(Apart::Stream(Stream { head: response.map(drop), engine: wire.stream, early_output }));
         }
         passes.set(true);
         tokio::task::spawn_local(async { drop(connection.await) });
@@ -279,12 +280,12 @@ pub enum Apart {
     /// An answer as any other.
     Answer(Response<Incoming>),
     /// The connection has left HTTP.
-    Left(Left),
+    Stream(Stream),
 }
 
 /// A connection that has left HTTP.
 #[derive(Debug)]
-pub struct Left {
+pub struct Stream {
     /// The head of the answer.
     pub head: Response<()>,
     /// The engine's socket.

@@ -14,7 +14,8 @@
 //! 7. [`audit`] writes the decision
 //! 8. [`steps`] does what has to be done around the request
 //! 9. [`engine`] sends it
-//! 10. the answer streams back through [`answer`], or [`tunnel`] joins the two sides of a hijacked connection
+//! 10. the answer streams back through [`answer`], or [`tunnel`] joins the two sides of a hijacked connection, and hands on
+//!     logs that are followed
 #![expect(async_fn_in_trait, reason = "everything runs on one thread, so no future has to be Send")]
 
 pub mod answer;

@@ -5,7 +5,7 @@ use crate::answer::{self, Viewer};
 use crate::archive::{self, Passage, Written};
 use crate::audit::Record;
 use crate::body::{self, Body, Share};
-use crate::engine::{self, Apart, Engine, Left};
+use crate::engine::{self, Apart, Engine, Stream};
 use crate::json::{self, Value};
 use crate::judge::images::ArchiveForm;
 use crate::judge::{self, Ask, BodyKind};
@@ -181,7 +181,7 @@ async fn perform(
         let sent = Moment::now();
         let response = match follows {
             true => match guard.world.engine.send_apart(request, chunked).await {
-                Ok(Apart::Left(left)) => return Ok(tunnel(left, Form::Chunks)),
+                Ok(Apart::Stream(stream)) => return Ok(tunnel(stream, Form::Chunks)),
                 Ok(Apart::Answer(response)) => Ok(response),
                 Err(refusal) => Err(refusal),
             },
@@ -411,9 +411,9 @@ async fn hijack(guard: &Guard, head: &Parts, route: &Route, mut request: Request
     }
     let upgraded = |response: &Response<Incoming>| response.status() == StatusCode::SWITCHING_PROTOCOLS;
     match guard.world.engine.send_apart(request, upgraded).await? {
-        Apart::Left(left) => {
+        Apart::Stream(stream) => {
             let asked = head.headers.contains_key(header::UPGRADE);
-            Ok(tunnel(left, if asked { Form::Upgrade } else { Form::Raw }))
+            Ok(tunnel(stream, if asked { Form::Upgrade } else { Form::Raw }))
         }
         Apart::Answer(response) => Ok(Outcome::Answer(for_client(failure(guard, response).await))),
     }
@@ -441,8 +441,8 @@ enum Form {
 }
 
 /// Gives the engine's connection to the client.
-fn tunnel(left: Left, form: Form) -> Outcome {
-    let Left { head, engine, early_output } = left;
+fn tunnel(stream: Stream, form: Form) -> Outcome {
+    let Stream { head, engine, early_output } = stream;
     let (status, input) = match form {
         Form::Upgrade => (StatusCode::SWITCHING_PROTOCOLS, Input::Taken),
         Form::Raw => (StatusCode::OK, Input::Taken),
@@ -535,7 +535,9 @@ async fn show(
     written: &Written,
 ) -> Result<Response<Body>, Refusal> {
     match answer {
-        Answer::Pass | Answer::Follow | Answer::Hijack => finish(guard, response.map(Body::Incoming), after, sent).await,
+        Answer::Pass | Answer::Follow | Answer::Hijack => {
+            finish(guard, response.map(Body::Incoming), after, sent).await
+        }
         Answer::View(view) => {
             let shown = answer::view(view, &viewer(guard), sent, response).await?;
             finish(guard, shown, after, sent).await

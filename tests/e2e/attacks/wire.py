@@ -48,6 +48,8 @@ smuggled("a request hides behind an upgrade of a create that fails",
          "POST /containers/create HTTP/1.1\r\nHost: d\r\nContent-Type: application/json\r\nConnection: Upgrade\r\nUpgrade: tcp\r\nContent-Length: 18\r\n\r\n{\"Image\":\"absent\"}" + steal())
 smuggled("a request hides behind a wait that is upgraded", lambda w:
          "POST /containers/absent/wait HTTP/1.1\r\nHost: d\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n" + steal())
+smuggled("a request hides behind followed logs, which end", lambda w:
+         f"GET /containers/{w.own(command='true')}/logs?follow=1&stdout=1 HTTP/1.1\r\nHost: d\r\n\r\n" + steal())
 smuggled("a request hides behind a websocket that is refused",
          "GET /containers/absent/attach/ws HTTP/1.1\r\nHost: d\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
          "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n" + steal())
