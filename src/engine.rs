@@ -188,7 +188,11 @@ impl Engine {
         self.exchange(self.request(Method::GET, path_and_query, Body::Empty)?).await
     }
 
-    fn request(&self, method: Method, path_and_query: &str, body: Body) -> Result<Request<Body>, Refusal> {
+    /// A request of sockguard's own.
+    ///
+    /// # Errors
+    /// The path is none.
+    pub fn request(&self, method: Method, path_and_query: &str, body: Body) -> Result<Request<Body>, Refusal> {
         let mut request = Request::new(body);
         *request.method_mut() = method;
         *request.uri_mut() = path_and_query.parse().map_err(|_| self.failed("is asked for a path that is none"))?;

@@ -4,7 +4,7 @@
 use crate::answer::scan::{self, Broken};
 use crate::answer::{self, Fields, Objects, known::Known, room::Room};
 use crate::body::{Allowance, Body};
-use crate::engine::{self, Engine};
+use crate::engine::Engine;
 use crate::json::{self, Object, Value};
 use crate::judge::labels::reserved;
 use crate::judge::{Agent, ports};
@@ -23,7 +23,7 @@ use crate::world::{Container, Id, Image, Network, PathFact, Sockets, Volume, Wor
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use hyper::{Method, Request, StatusCode};
+use hyper::{Method, StatusCode};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use std::borrow::Cow;
@@ -509,12 +509,9 @@ impl World for Lookup {
         if let Some(platform) = platform {
             query.set("platform", Param::Text(platform.to_owned()));
         }
-        let mut request = Request::new(Body::Empty);
-        *request.method_mut() = Method::POST;
-        *request.uri_mut() = format!("/images/create?{}", query.encode())
-            .try_into()
-            .map_err(|_| Refusal::malformed(format!("`{reference}` cannot be pulled")))?;
-        engine::introduce(request.headers_mut());
+        let path = format!("/images/create?{}", query.encode());
+        let request = self.engine.request(Method::POST, &path, Body::Empty);
+        let mut request = request.map_err(|_| Refusal::malformed(format!("`{reference}` cannot be pulled")))?;
         if let Some(auth) = credentials.and_then(|config| registry::auth(config, reference))
             && let Ok(auth) = auth.try_into()
         {

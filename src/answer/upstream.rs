@@ -16,7 +16,7 @@ use crate::world::Id;
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::body::{Body as HttpBody, Incoming};
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{Method, Response, StatusCode};
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 /// The largest document that is read whole.
@@ -35,9 +35,7 @@ impl Upstream for Engine {
     type Body = Incoming;
 
     async fn ask(&self, method: Method, path_and_query: &str) -> Result<Response<Incoming>, Refusal> {
-        let request = Request::builder().method(method).uri(path_and_query).header(hyper::header::HOST, "docker");
-        let request = request.body(Body::Empty).map_err(|e| Refusal::Engine { message: e.to_string() })?;
-        self.send(request).await
+        self.send(self.request(method, path_and_query, Body::Empty)?).await
     }
 }
 
