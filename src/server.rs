@@ -57,11 +57,11 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// As many connections as the process has descriptors for: each may need one to the engine, and another to see
-    /// its client go away.
+    /// As many connections as the process has descriptors for: each may need one to the engine, another to see its
+    /// client go away, and, when both sides read slowly, one for each of them to see that there is room.
     fn default() -> Self {
         let descriptors = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
-        let room = descriptors.map_or(usize::MAX, |n| usize::try_from(n).unwrap_or(usize::MAX)).saturating_sub(40) / 3;
+        let room = descriptors.map_or(usize::MAX, |n| usize::try_from(n).unwrap_or(usize::MAX)).saturating_sub(40) / 5;
         Self { connections: room.clamp(16, 10_000), drain: Duration::from_secs(10) }
     }
 }

@@ -1,6 +1,7 @@
 """Hijacked and followed streams on the wire: every form that clients use, and what must not leak."""
 
 import base64
+import contextlib
 import hashlib
 import json
 import os
@@ -10,7 +11,7 @@ from urllib.parse import quote
 
 import pytest
 
-from harness import Conn, create, demux, docker, hijack, open_stream, raw, request_bytes, start_docker, tar_of, unique, until
+from harness import Conn, Guard, create, demux, docker, hijack, open_stream, raw, request_bytes, start_docker, tar_of, unique, until
 
 CAT = {"Cmd": ["sh", "-c", "cat; echo end"], "OpenStdin": True, "StdinOnce": True}
 ATTACH = "/attach?stream=1&stdin=1&stdout=1&stderr=1"
@@ -241,6 +242,31 @@ def test_killed_clients_leave_nothing_behind(make_guard):
         client.communicate()
     closed(guard, before)
     until(lambda: not raw(guard.socket, "GET", f"/containers/{container}/json").json()["ExecIDs"], what="the execs' end")
+
+
+class WithFewDescriptors(Guard):
+    def command(self):
+        return ["prlimit", "--nofile=160:160", "--", *super().command()]
+
+
+def test_streams_that_nobody_reads_take_no_more_descriptors_than_there_are(engine):
+    """Each takes more of them while its client does not read. None is cut for want of one, and none waits in vain."""
+    guard = WithFewDescriptors(engine)
+    container = running(guard, Cmd=["sh", "-c", "head -c 3000000 /dev/zero | tr '\\\\0' x | fold -w 1000; echo; echo whole; sleep 300"])
+    logs = f"/containers/{container}/logs?stdout=1"
+    until(lambda: "whole" in raw(guard.socket, "GET", logs + "&tail=1").text)
+    with contextlib.ExitStack() as stack:
+        conns = [stack.enter_context(Conn(guard.socket)) for _ in range(40)]
+        for conn in conns:
+            conn.request("GET", logs + "&follow=1")
+        until(lambda: guard.fds() >= 96, what=lambda: f"the stand-still of streams, at {guard.fds()} descriptors")
+        for conn in conns:
+            assert conn.read_head().status == 200
+            while not conn.read_chunk().endswith(b"whole\n"):
+                pass
+            conn.close()
+    assert "Too many open files" not in guard.stderr()
+    guard.close()
 
 
 def test_nothing_is_held_back(guard):
