@@ -4,7 +4,7 @@ use crate::body::{Body, Gather, Rest};
 use crate::hold::Turns;
 use crate::json::{self, Value};
 use crate::refusal::Refusal;
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf as _, Bytes, BytesMut};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::{Body as _, Incoming};
 use hyper::client::conn::http1::{self, SendRequest};
@@ -325,13 +325,23 @@ impl HeadFirst {
             ready!(Pin::new(&mut self.stream).poll_read(cx, &mut space))?;
             self.read.extend_from_slice(space.filled());
             self.head = memmem::find(&self.read, END_OF_HEAD).map(|at| at + END_OF_HEAD.len());
-            if space.filled().is_empty() || self.read.len() > BUFFER {
+            while let Some(length) = self.head.filter(|_| no_answer(&self.read)) {
+                // The answer is still to come.
+                self.read.advance(length);
+                self.head = memmem::find(&self.read, END_OF_HEAD).map(|at| at + END_OF_HEAD.len());
+            }
+            if space.filled().is_empty() || self.head.is_none() && self.read.len() > BUFFER {
                 // hyper says what is wrong with it.
                 self.passes.set(true);
                 self.head = Some(self.read.len());
             }
         }
     }
+}
+
+/// Is this head, by its beginning, one that says that the answer will come?
+fn no_answer(head: &[u8]) -> bool {
+    head.starts_with(b"HTTP/1.1 1") && !head.starts_with(b"HTTP/1.1 101")
 }
 
 impl AsyncRead for HeadFirst {

@@ -465,3 +465,51 @@ fn who_reads_followed_logs_late_gets_all_of_them() {
         assert!(client.rest().await == format!("{expected}0\r\n\r\n").into_bytes());
     });
 }
+
+#[test]
+fn what_says_that_an_answer_will_come_is_none() {
+    run(async || {
+        for interim in
+            ["HTTP/1.1 100 Continue\r\n\r\n", "HTTP/1.1 102 Processing\r\nX: y\r\n\r\nHTTP/1.1 103 Hints\r\n\r\n"]
+        {
+            let setup = guarded(move |request: Message, mut peer: Peer| async move {
+                peer.send(interim).await;
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                peer.send(if request.head.contains("/attach") { TAKEN } else { LINES }).await;
+                peer.send("5\r\nfirst\r\n0\r\n\r\n").await;
+                None
+            })
+            .await;
+            for asked in [LOGS.to_owned(), format!("{ATTACH}{UPGRADE}")] {
+                let mut client = setup.client().await;
+                client.send(asked).await;
+                let head = client.until("\r\n\r\n").await.unwrap();
+                assert!(head.starts_with("HTTP/1.1 200 OK\r\n") || head.starts_with("HTTP/1.1 101 UPGRADED"), "{head}");
+                assert_eq!(client.rest().await, b"5\r\nfirst\r\n0\r\n\r\n");
+            }
+        }
+    });
+}
+
+#[test]
+fn behind_a_long_head_nothing_is_lost() {
+    run(async || {
+        let setup = guarded(async |_, mut peer: Peer| {
+            let (status, headers) = LINES.split_once("\r\n").unwrap();
+            // The last read of the head goes beyond what hyper would buffer of it.
+            let pad = "p".repeat((128 << 10) - 30 - LINES.len());
+            let behind = format!("{:x}\r\n{}\r\n0\r\n\r\n", 3000, "x".repeat(3000));
+            let all = format!("{status}\r\nX-Pad: {pad}\r\n{headers}{behind}");
+            let (first, rest) = all.split_at(100);
+            peer.send(first).await;
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            peer.send(rest).await;
+            None
+        })
+        .await;
+        let mut client = setup.client().await;
+        client.send(LOGS).await;
+        client.until("\r\n\r\n").await.unwrap();
+        assert_eq!(client.rest().await.len(), "bb8\r\n\r\n0\r\n\r\n".len() + 3000);
+    });
+}
