@@ -279,7 +279,7 @@ impl Hangup {
     pub fn watch(socket: &impl AsFd) -> Option<Self> {
         let fd = socket.as_fd().try_clone_to_owned().ok()?;
         // A hang-up is reported whatever is asked for. To ask for reading would report a half-close as well, again and
-        // again; urgent data is what a Unix socket never has.
+        // again; urgent data is asked for because something has to be, and is not waited for below.
         watch(fd, Interest::PRIORITY).ok().map(Self)
     }
 
