@@ -324,12 +324,14 @@ impl HeadFirst {
             let mut space = ReadBuf::new(&mut piece);
             ready!(Pin::new(&mut self.stream).poll_read(cx, &mut space))?;
             self.read.extend_from_slice(space.filled());
-            self.head = memmem::find(&self.read, END_OF_HEAD).map(|at| at + END_OF_HEAD.len());
-            while let Some(length) = self.head.filter(|_| no_answer(&self.read)) {
-                // The answer is still to come.
-                self.read.advance(length);
-                self.head = memmem::find(&self.read, END_OF_HEAD).map(|at| at + END_OF_HEAD.len());
-            }
+            self.head = loop {
+                let end = memmem::find(&self.read, END_OF_HEAD).map(|at| at + END_OF_HEAD.len());
+                match end {
+                    // The answer is still to come.
+                    Some(end) if no_answer(&self.read) => self.read.advance(end),
+                    end => break end,
+                }
+            };
             if space.filled().is_empty() || self.head.is_none() && self.read.len() > BUFFER {
                 // hyper says what is wrong with it.
                 self.passes.set(true);

@@ -438,20 +438,21 @@ async fn resumed(engine: &Engine, id: &Id) -> Result<bool, Refusal> {
     Ok(status == StatusCode::NO_CONTENT)
 }
 
+/// Asks for `pause` or `unpause`. Nothing where that is done, or the container has ended or is gone; else what the engine
+/// answered.
+async fn asked(engine: &Engine, id: &Id, operation: &str) -> Result<Option<(StatusCode, Value)>, Refusal> {
+    let (status, answer) = engine.call(Method::POST, &format!("/containers/{id}/{operation}"), None).await?;
+    let done = matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_FOUND);
+    Ok(if done || message(&answer).contains("is not running") { None } else { Some((status, answer)) })
+}
+
 async fn go_on(engine: &Engine, id: &Id) -> Result<(), Refusal> {
-    let (status, answer) = engine.call(Method::POST, &format!("/containers/{id}/unpause"), None).await?;
-    let said = message(&answer);
-    match status {
-        StatusCode::NO_CONTENT => Ok(()),
-        // It has ended, or is gone.
-        StatusCode::NOT_FOUND => Ok(()),
-        _ if said.contains("is not running") => Ok(()),
-        // The runtime could not thaw it this time, or the engine, which goes by events that may come late, does not
-        // know yet that it is paused.
-        status => match state(engine, id, "Running").await? {
-            true => Err(failed("letting a container go on", status, &answer)),
-            false => Ok(()),
-        },
+    let Some((status, answer)) = asked(engine, id, "unpause").await? else { return Ok(()) };
+    // The runtime could not thaw it this time, or the engine, which goes by events that may come late, does not know yet
+    // that it is paused.
+    match state(engine, id, "Running").await? {
+        true => Err(failed("letting a container go on", status, &answer)),
+        false => Ok(()),
     }
 }
 
@@ -479,15 +480,10 @@ async fn let_go_on(engine: &Engine, paused: &[Id], tries: u32) -> bool {
 
 /// Pauses a container again. Before the engine has heard of all that came late, it may take it for paused wrongly.
 async fn rest(engine: &Engine, id: &Id, all_heard: bool) -> Result<(), Refusal> {
-    let (status, answer) = engine.call(Method::POST, &format!("/containers/{id}/pause"), None).await?;
-    let said = message(&answer);
-    match status {
-        StatusCode::NO_CONTENT => Ok(()),
-        // It has ended, or is gone.
-        StatusCode::NOT_FOUND => Ok(()),
-        _ if said.contains("is not running") => Ok(()),
-        _ if said.contains("already paused") && all_heard => Ok(()),
-        status => Err(failed("pausing a container again", status, &answer)),
+    match asked(engine, id, "pause").await? {
+        None => Ok(()),
+        Some((_, answer)) if all_heard && message(&answer).contains("already paused") => Ok(()),
+        Some((status, answer)) => Err(failed("pausing a container again", status, &answer)),
     }
 }
 

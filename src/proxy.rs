@@ -180,10 +180,9 @@ async fn perform(
         }
         let sent = Moment::now();
         let response = match follows {
-            true => match guard.world.engine.send_apart(request, chunked).await {
-                Ok(Apart::Stream(stream)) => return Ok(tunnel(stream, Form::Chunks)),
-                Ok(Apart::Answer(response)) => Ok(response),
-                Err(refusal) => Err(refusal),
+            true => match guard.world.engine.send_apart(request, chunked).await? {
+                Apart::Stream(stream) => return Ok(tunnel(stream, Form::Chunks)),
+                Apart::Answer(response) => Ok(response),
             },
             false => guard.world.engine.send(request).await,
         };

@@ -251,11 +251,10 @@ class WithFewDescriptors(Guard):
 
 def test_streams_that_nobody_reads_take_no_more_descriptors_than_there_are(engine):
     """Each takes more of them while its client does not read. None is cut for want of one, and none waits in vain."""
-    guard = WithFewDescriptors(engine)
-    container = running(guard, Cmd=["sh", "-c", "head -c 3000000 /dev/zero | tr '\\\\0' x | fold -w 1000; echo; echo whole; sleep 300"])
-    logs = f"/containers/{container}/logs?stdout=1"
-    until(lambda: "whole" in raw(guard.socket, "GET", logs + "&tail=1").text)
-    with contextlib.ExitStack() as stack:
+    with contextlib.closing(WithFewDescriptors(engine)) as guard, contextlib.ExitStack() as stack:
+        container = running(guard, Cmd=["sh", "-c", "head -c 3000000 /dev/zero | tr '\\\\0' x | fold -w 1000; echo; echo whole; sleep 300"])
+        logs = f"/containers/{container}/logs?stdout=1"
+        until(lambda: "whole" in raw(guard.socket, "GET", logs + "&tail=1").text)
         conns = [stack.enter_context(Conn(guard.socket)) for _ in range(40)]
         for conn in conns:
             conn.request("GET", logs + "&follow=1")
@@ -265,8 +264,7 @@ def test_streams_that_nobody_reads_take_no_more_descriptors_than_there_are(engin
             while not conn.read_chunk().endswith(b"whole\n"):
                 pass
             conn.close()
-    assert "Too many open files" not in guard.stderr()
-    guard.close()
+        assert "Too many open files" not in guard.stderr()
 
 
 def test_nothing_is_held_back(guard):

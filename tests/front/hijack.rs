@@ -1,6 +1,6 @@
 //! Connections that leave HTTP.
 
-use super::fake::{EXEC, Message, OWN, PATIENCE, Peer, guarded, json, run, until};
+use super::fake::{EXEC, Message, OWN, PATIENCE, Peer, Setup, guarded, json, run, until};
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
@@ -230,23 +230,29 @@ fn when_the_engine_ends_the_client_is_told_though_it_never_ends_its_own_side() {
     });
 }
 
+/// A guard whose engine gives this answer and never says another word: only the closing of the other side can end it. And
+/// what it has heard by then.
+async fn listening(answer: &'static str) -> (Setup, Rc<RefCell<Vec<u8>>>) {
+    let heard = Rc::new(RefCell::new(Vec::new()));
+    let told = Rc::clone(&heard);
+    let setup = guarded(move |_, mut peer: Peer| {
+        let told = Rc::clone(&told);
+        async move {
+            peer.send(answer).await;
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            let all = peer.rest().await;
+            told.borrow_mut().extend_from_slice(&all);
+            None
+        }
+    })
+    .await;
+    (setup, heard)
+}
+
 #[test]
 fn what_a_killed_client_had_sent_arrives_and_then_the_engines_side_closes() {
     run(async || {
-        let heard = Rc::new(RefCell::new(Vec::new()));
-        let told = Rc::clone(&heard);
-        let setup = guarded(move |_, mut peer: Peer| {
-            let told = Rc::clone(&told);
-            async move {
-                peer.send(TAKEN).await;
-                tokio::time::sleep(Duration::from_millis(300)).await;
-                // Never says a word: only the closing of the other side can end it.
-                let all = peer.rest().await;
-                told.borrow_mut().extend_from_slice(&all);
-                None
-            }
-        })
-        .await;
+        let (setup, heard) = listening(TAKEN).await;
         let mut client = setup.client().await;
         client.send(format!("{ATTACH}{UPGRADE}")).await;
         client.until("\r\n\r\n").await.unwrap();
@@ -364,19 +370,7 @@ fn followed_logs_come_as_the_engine_cuts_them_and_end_with_the_connection() {
 #[test]
 fn what_comes_behind_a_request_for_followed_logs_reaches_nobody() {
     run(async || {
-        let heard = Rc::new(RefCell::new(Vec::new()));
-        let told = Rc::clone(&heard);
-        let setup = guarded(move |_, mut peer: Peer| {
-            let told = Rc::clone(&told);
-            async move {
-                peer.send(LINES).await;
-                // Until the client has gone.
-                let all = peer.rest().await;
-                told.borrow_mut().extend_from_slice(&all);
-                None
-            }
-        })
-        .await;
+        let (setup, heard) = listening(LINES).await;
         let smuggled = "POST /containers/foreign/kill HTTP/1.1\r\nHost: d\r\n\r\n";
         let mut client = setup.client().await;
         client.send(format!("{LOGS}{smuggled}")).await;
